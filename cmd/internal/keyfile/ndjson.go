@@ -1,0 +1,171 @@
+package keyfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Where a logged answer may be: the line's object itself, or one level down under one of these names.
+var (
+	answerNames  = map[string]bool{"body": true, "response": true, "result": true, "data": true, "resp": true}
+	requestNames = map[string]bool{"request": true, "req": true} // a robotCode may be here
+)
+
+// Fields in which loggers write the time of a line, best first.
+var logTimeNames = []string{"time", "timestamp", "ts"}
+
+// jsonLine makes a row of a line of JSON: a string that is the key, or an object.
+func (s *scanner) jsonLine(line []byte) error {
+	at := s.lines.number
+	text := trimJSON(line)
+	if !json.Valid(text) {
+		reason := "the line is not JSON"
+		if text[0] == '{' {
+			reason = "the line is no complete JSON object: one object a line is wanted, as jq -c writes"
+		}
+		return s.badLine(at, line, reason)
+	}
+	switch text[0] {
+	case '"':
+		return s.emit(at, line, unquote(text), nil, nil, false)
+	case '{':
+	default:
+		return s.badLine(at, line, "neither a JSON object nor a JSON string")
+	}
+	var found fields
+	found.collect(text, true)
+	key, reason := found.key()
+	if reason != "" {
+		return s.badLine(at, line, reason)
+	}
+	sentAt, logTime := found.moment()
+	return s.emit(at, line, key, found.robot(), sentAt, logTime)
+}
+
+// fields are the members of interest of an object, outer before nested. An empty one is missing.
+type fields struct {
+	keys      [2]value // processQueryKey, outer and nested
+	alias     value    // key, outer only: nested it may mean anything
+	robots    [2]value // by rank in robotNames
+	sentAts   [3]value // by rank in sentAtNames
+	logTimes  [3]value // by rank in logTimeNames
+	names     []string // of the outer object, for a message
+	wrongKind string   // the first field of interest that is neither text nor number
+}
+
+type value struct {
+	text []byte
+	set  bool
+}
+
+func (v *value) offer(text []byte) {
+	if !v.set && len(text) > 0 {
+		v.text, v.set = text, true
+	}
+}
+
+// collect takes the members of object, and then those of the answer nested in it.
+func (f *fields) collect(object []byte, outer bool) {
+	depth := 0
+	if !outer {
+		depth = 1
+	}
+	var nested [][]byte
+	var requests [][]byte
+	members(object, func(name string, raw []byte) {
+		if outer && len(f.names) < 12 {
+			f.names = append(f.names, name)
+		}
+		name = fold(name)
+		switch {
+		case name == keyNames[0]:
+			f.keys[depth].offer(f.scalar(name, raw))
+		case name == keyNames[1] && outer:
+			f.alias.offer(f.scalar(name, raw))
+		case outer && answerNames[name]:
+			nested = append(nested, raw)
+		case outer && requestNames[name]:
+			requests = append(requests, raw)
+		default:
+			f.takeRest(name, raw)
+		}
+	})
+	for _, raw := range nested {
+		if raw = embedded(raw); raw != nil {
+			f.collect(raw, false)
+		}
+	}
+	for _, raw := range requests {
+		if raw = embedded(raw); raw != nil {
+			members(raw, func(name string, raw []byte) {
+				if fold(name) == robotNames[0] {
+					f.robots[0].offer(f.scalar(name, raw))
+				}
+			})
+		}
+	}
+}
+
+func (f *fields) takeRest(name string, raw []byte) {
+	for _, group := range []struct {
+		names []string
+		to    []value
+	}{{robotNames, f.robots[:]}, {sentAtNames, f.sentAts[:]}, {logTimeNames, f.logTimes[:]}} {
+		for i, want := range group.names {
+			if name == want {
+				group.to[i].offer(f.scalar(name, raw))
+				return
+			}
+		}
+	}
+}
+
+// scalar is the text of a JSON string or number; null is missing. Anything else under one of our exact names is noted.
+func (f *fields) scalar(name string, raw []byte) []byte {
+	switch c := raw[0]; {
+	case c == '"':
+		return unquote(raw)
+	case c == '-' || '0' <= c && c <= '9':
+		return raw
+	case c == 'n':
+	case f.wrongKind == "" && (name == keyNames[0] || name == robotNames[0] || name == sentAtNames[0]):
+		f.wrongKind = name
+	}
+	return nil
+}
+
+func (f *fields) key() (key []byte, reason string) {
+	outer, nested := f.keys[0], f.keys[1]
+	switch {
+	case f.wrongKind != "":
+		return nil, f.wrongKind + " is neither text nor a number"
+	case outer.set && nested.set && string(outer.text) != string(nested.text):
+		return nil, "the line has two different keys"
+	case outer.set:
+		return outer.text, ""
+	case nested.set:
+		return nested.text, ""
+	case f.alias.set:
+		return f.alias.text, ""
+	}
+	return nil, fmt.Sprintf("the object has no processQueryKey (fields found: %s)", clip(strings.Join(f.names, ", "), maxText))
+}
+
+func (f *fields) robot() []byte { return firstSet(f.robots[:]) }
+
+func (f *fields) moment() (text []byte, logTime bool) {
+	if text = firstSet(f.sentAts[:]); text != nil {
+		return text, false
+	}
+	return firstSet(f.logTimes[:]), true
+}
+
+func firstSet(vs []value) []byte {
+	for _, v := range vs {
+		if v.set {
+			return v.text
+		}
+	}
+	return nil
+}
