@@ -20,8 +20,12 @@ const ReconcileTaskID = "reconcile"
 // NewSubmitTask builds the task of a submission, for the queue of its class. It is not validated here: [Client.Recall] does that for
 // producers, [DecodeSubmission] for workers. V is set.
 func NewSubmitTask(s Submission, class Class) (*asynq.Task, []asynq.Option) {
+	return newSubmitTask(s, class, SubmitTaskID(s, class))
+}
+
+func newSubmitTask(s Submission, class Class, id string) (*asynq.Task, []asynq.Option) {
 	s.V = PayloadVersion
-	return newTask(TypeSubmit, s, class.Queue(), SubmitTaskID(s, class))
+	return newTask(TypeSubmit, s, class.Queue(), id)
 }
 
 // NewDispatchTask builds the task of a busy slot. V is set.
