@@ -1,0 +1,195 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// tokenHeader carries the token of every call but those for tokens (official).
+const tokenHeader = "x-acs-dingtalk-access-token" //nolint:gosec // the name of a header, no credential
+
+// app is who calls: an app or, of a third-party app, one organisation's use of it.
+type app struct {
+	name    string
+	suite   bool // third-party: its throttle codes differ
+	recalls meter
+	reads   meter
+}
+
+type token struct {
+	app     *app
+	expires time.Time
+}
+
+// tokens knows all tokens and the apps that have ever had one.
+type tokens struct {
+	seed    uint64
+	mu      sync.RWMutex // guards all below
+	live    map[string]token
+	current map[string]string // app name to its token, where asking again gives the same one
+	apps    map[string]*app
+	given   uint64
+}
+
+// maxTokens is how many tokens are kept before the expired ones are swept out.
+const maxTokens = 1000
+
+func newTokens(seed uint64) *tokens {
+	return &tokens{seed: seed, live: map[string]token{}, current: map[string]string{}, apps: map[string]*app{}}
+}
+
+// caller returns the app of a token that lives.
+func (t *tokens) caller(text string, now time.Time, anyToken bool) (*app, bool) {
+	t.mu.RLock()
+	tok, ok := t.live[text]
+	t.mu.RUnlock()
+	switch {
+	case ok && now.Before(tok.expires):
+		return tok.app, true
+	case anyToken && text != "":
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.app("any", false), true
+	}
+	return nil, false
+}
+
+// give returns a token for an app. again: the living one, renewed, if there is one.
+func (t *tokens) give(name string, suite, again bool, now time.Time, lifetime time.Duration) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := t.current[name]
+	if tok, ok := t.live[text]; !again || !ok || !now.Before(tok.expires) {
+		t.given++
+		rnd := mix(mix(t.seed^saltToken) ^ t.given)
+		text = fmt.Sprintf("%016x%016x", rnd, mix(rnd))
+	}
+	if len(t.live) >= maxTokens {
+		for old, tok := range t.live {
+			if !now.Before(tok.expires) {
+				delete(t.live, old)
+			}
+		}
+	}
+	t.current[name] = text
+	t.live[text] = token{app: t.app(name, suite), expires: now.Add(lifetime)}
+	return text
+}
+
+// app returns the app of that name, new if need be. The lock is held.
+func (t *tokens) app(name string, suite bool) *app {
+	a := t.apps[name]
+	if a == nil {
+		a = &app{name: name, suite: suite}
+		t.apps[name] = a
+	}
+	return a
+}
+
+func (t *tokens) revoke() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.live)
+	clear(t.current)
+}
+
+func (t *tokens) everyApp() []*app {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := make([]*app, 0, len(t.apps))
+	for _, a := range t.apps {
+		all = append(all, a)
+	}
+	return all
+}
+
+// internalToken answers accessToken. Official: asking again gives the same token, renewed.
+func (s *Simulator) internalToken(c *call, _ Fault) answer {
+	var req struct {
+		AppKey    string `json:"appKey"`
+		AppSecret string `json:"appSecret"`
+	}
+	switch {
+	case json.Unmarshal(c.body, &req) != nil:
+		return s.noToken(c, codeParam)
+	case !s.credentials(req.AppKey, req.AppSecret):
+		return s.noToken(c, codeCredentials)
+	}
+	return s.camelToken(req.AppKey, false, true)
+}
+
+// corpToken answers corpAccessToken. Official: asking again gives a new token. Whether the old one lives on is unknown; here it does.
+func (s *Simulator) corpToken(c *call, _ Fault) answer {
+	var req struct {
+		SuiteKey    string `json:"suiteKey"`
+		SuiteSecret string `json:"suiteSecret"`
+		AuthCorpID  string `json:"authCorpId"`
+		SuiteTicket string `json:"suiteTicket"`
+	}
+	ticket := *s.ticket.Load()
+	switch {
+	case json.Unmarshal(c.body, &req) != nil:
+		return s.noToken(c, codeParam)
+	case !s.credentials(req.SuiteKey, req.SuiteSecret):
+		return s.noToken(c, codeSuiteKey)
+	case req.SuiteTicket == "", ticket != "" && req.SuiteTicket != ticket:
+		return s.noToken(c, codeSuiteTicket)
+	case !s.corpExists(req.AuthCorpID):
+		return s.noToken(c, codeAuthInfo)
+	}
+	return s.camelToken(req.SuiteKey+"@"+req.AuthCorpID, true, false)
+}
+
+// unifiedToken answers the endpoint for either kind of app, whose answer is in snake case (official). Asking again gives the same token
+// (unknown). What a wrong grant_type gets is unknown.
+func (s *Simulator) unifiedToken(c *call, _ Fault) answer {
+	var req struct {
+		ClientID     string `json:"client_id"`
+		ClientSecret string `json:"client_secret"`
+		GrantType    string `json:"grant_type"`
+	}
+	switch {
+	case json.Unmarshal(c.body, &req) != nil, req.GrantType != "client_credentials":
+		return s.noToken(c, codeParam)
+	case !s.credentials(req.ClientID, req.ClientSecret):
+		return s.noToken(c, codeClient)
+	case !s.corpExists(c.corp):
+		return s.noToken(c, codeUnauthorized)
+	}
+	text := s.tokens.give(req.ClientID, false, true, s.cfg.Now(), s.cfg.TokenLifetime)
+	return answer{status: http.StatusOK, body: encode(struct {
+		Token   string `json:"access_token"`
+		Expires int64  `json:"expires_in"`
+	}{text, s.tokenSeconds()})}
+}
+
+func (s *Simulator) camelToken(name string, suite, again bool) answer {
+	text := s.tokens.give(name, suite, again, s.cfg.Now(), s.cfg.TokenLifetime)
+	return answer{status: http.StatusOK, body: encode(struct {
+		Token   string `json:"accessToken"`
+		Expires int64  `json:"expireIn"`
+	}{text, s.tokenSeconds()})}
+}
+
+func (s *Simulator) tokenSeconds() int64 { return int64(s.cfg.TokenLifetime / time.Second) }
+
+func (s *Simulator) noToken(c *call, code string) answer {
+	s.tally.add(func(st *Stats) { st.TokensRefused++ })
+	return refuse(c, code)
+}
+
+func (s *Simulator) credentials(key, secret string) bool {
+	if len(s.cfg.Apps) == 0 {
+		return key != "" && secret != ""
+	}
+	want, ok := s.cfg.Apps[key]
+	return ok && secret == want
+}
+
+func (s *Simulator) corpExists(corp string) bool {
+	return corp != "" && (len(s.cfg.CorpIDs) == 0 || slices.Contains(s.cfg.CorpIDs, corp))
+}
