@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -80,16 +82,87 @@ type Error struct {
 // Unwrap returns the cause: errors.Is(err, context.Canceled) and the like work.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Error implements the error interface.
-func (e *Error) Error() string { return string(e.Op) + ": " + string(e.Class) }
+// Error implements the error interface: what was attempted, what came back, what to do.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op.attempt())
+	b.WriteString(": ")
+	b.WriteString(e.what())
+	if e.Message != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Message)
+	}
+	if e.Err != nil {
+		b.WriteString(": ")
+		b.WriteString(e.Err.Error())
+	}
+	if e.RequestID != "" {
+		b.WriteString(" (request id ")
+		b.WriteString(e.RequestID)
+		b.WriteString(")")
+	}
+	if hint := e.Verdict(1).Hint; hint != "" {
+		b.WriteString("; ")
+		b.WriteString(hint)
+	}
+	return b.String()
+}
+
+func (o Operation) attempt() string {
+	if o == OpToken {
+		return "fetch access token"
+	}
+	return "recall messages"
+}
+
+// what names the failure in a few words.
+func (e *Error) what() string {
+	switch e.Class {
+	case ClassRequest:
+		return "not sent, the request is wrong"
+	case ClassNotSent:
+		return "not sent, no connection"
+	case ClassCanceled:
+		if e.Lost {
+			return "canceled while waiting for the answer"
+		}
+		return "canceled before it was sent"
+	case ClassTimeout:
+		return "timeout"
+	case ClassCut:
+		return "the answer was cut" + e.withStatus()
+	case ClassTooLarge:
+		return "the answer is too large" + e.withStatus()
+	case ClassUnreadable:
+		return "status " + strconv.Itoa(e.Status) + " without an answer"
+	case ClassRedirect, ClassService:
+	}
+	if e.Code == "" {
+		return "the service answered " + strconv.Itoa(e.Status)
+	}
+	return "the service answered " + strconv.Itoa(e.Status) + " " + e.Code
+}
+
+func (e *Error) withStatus() string {
+	if e.Status == 0 {
+		return ""
+	}
+	return " (status " + strconv.Itoa(e.Status) + ")"
+}
 
 // Signal returns what Judge needs of the error. keys is the number of keys in the call.
 func (e *Error) Signal(keys int) Signal {
 	return Signal{
-		Op: e.Op, Class: e.Class, Status: e.Status, Code: e.Code, Message: e.Message, Keys: keys,
+		Op: e.Op, Class: e.Class, Status: e.Status, Code: e.Code, Message: e.Message, RequiredScopes: e.RequiredScopes, Keys: keys,
 		Lost: e.Lost, Banned: e.Banned, HTML: e.HTML, RetryAfter: e.RetryAfter,
 	}
 }
 
-// Verdict says what the error means for a call that carried so many keys.
-func (e *Error) Verdict(keys int) Verdict { return Judge(e.Signal(keys)) }
+// Verdict says what the error means for a call that carried so many keys. Where Partial is not nil, Verdicts says more.
+func (e *Error) Verdict(keys int) Verdict {
+	v := Judge(e.Signal(keys))
+	if v.Message == "" && e.Err != nil {
+		v.Message = e.Err.Error()
+	}
+	return v
+}

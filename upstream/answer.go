@@ -1,0 +1,313 @@
+package upstream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"net/http"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// Answer is what the service said of each key that was asked. Every such key is in exactly one of Recalled, Failed,
+// Unmentioned and Both; [Answer.Verdicts] judges them all.
+type Answer struct {
+	// RequestID is requestid of the body, else the header x-acs-request-id (field: present on success too).
+	RequestID string `json:"requestId,omitempty"`
+	// Recalled are the keys in successResult and nowhere else.
+	Recalled []string `json:"recalled,omitempty"`
+	// Failed has the raw reason of each key in failedResult and nowhere else. A reason that is no string is kept as its
+	// JSON text. What reasons look like is unknown; JudgeReason reads them.
+	Failed map[string]string `json:"failed,omitempty"`
+	// Unmentioned are the keys of which the answer says nothing. Nobody said that they are recalled, so they are not.
+	// Whether that happens is unknown.
+	Unmentioned []string `json:"unmentioned,omitempty"`
+	// Both are the keys in both lists: nothing is certain of them, so they are to be asked again, as ambiguous.
+	Both []string `json:"both,omitempty"`
+	// Foreign counts the entries that nobody asked for. They are ignored.
+	Foreign int `json:"foreign,omitempty"`
+
+	bothReasons map[string]string // the reasons of Both
+}
+
+// Verdicts judges every key of the call, in the order of keys.
+func (a Answer) Verdicts(keys []string) []Verdict {
+	said := make(map[string]Verdict, len(keys))
+	a.verdicts(said)
+	unmentioned := Judge(Signal{Op: OpRecall, PerKey: true})
+	verdicts := make([]Verdict, len(keys))
+	for i, key := range keys {
+		if v, ok := said[key]; ok {
+			verdicts[i] = v
+			continue
+		}
+		verdicts[i] = unmentioned
+	}
+	return verdicts
+}
+
+// verdicts adds a verdict for every key that the answer mentions.
+func (a Answer) verdicts(said map[string]Verdict) {
+	done := Judge(Signal{Op: OpRecall, PerKey: true, Recalled: true})
+	for _, key := range a.Recalled {
+		said[key] = done
+	}
+	for key, reason := range a.Failed {
+		said[key] = JudgeReason(reason)
+	}
+	for _, key := range a.Both {
+		said[key] = Judge(Signal{Op: OpRecall, PerKey: true, Recalled: true, Failed: true, Reason: a.bothReasons[key]})
+	}
+}
+
+// Verdicts judges every key of the failed call, in the order of keys: by Partial where the error's body spoke of the key,
+// else by Verdict for a call with as many keys as it did not speak of.
+func (e *Error) Verdicts(keys []string) []Verdict {
+	said := make(map[string]Verdict, len(keys))
+	if e.Partial != nil {
+		e.Partial.verdicts(said)
+	}
+	silent := 0
+	for _, key := range keys {
+		if _, ok := said[key]; !ok {
+			silent++
+		}
+	}
+	whole := e.Verdict(silent)
+	verdicts := make([]Verdict, len(keys))
+	for i, key := range keys {
+		if v, ok := said[key]; ok {
+			verdicts[i] = v
+			continue
+		}
+		verdicts[i] = whole
+	}
+	return verdicts
+}
+
+// wireAnswer is every field that a body may have, of success, error, and the refusal of an address. Raw, because a field of
+// another type than expected must not hide the others. Both spellings of requestid match: encoding/json ignores case.
+type wireAnswer struct {
+	SuccessResult json.RawMessage `json:"successResult"`
+	FailedResult  json.RawMessage `json:"failedResult"`
+
+	Code      json.RawMessage `json:"code"`
+	Message   json.RawMessage `json:"message"`
+	RequestID json.RawMessage `json:"requestid"`
+	Detail    json.RawMessage `json:"accessdenieddetail"`
+
+	BanStatus json.RawMessage `json:"status"`
+	Punish    json.RawMessage `json:"punish"`
+}
+
+// lists reads the two lists. ok is false if neither has its shape. One that is absent, null or of another shape (an empty "[]"
+// for an object, as some languages write it) says nothing of any key; it does not take the other's word away, for then
+// every good answer of such a service would be an error.
+func (w *wireAnswer) lists() (recalled []string, failed map[string]json.RawMessage, ok bool) {
+	if isJSON(w.SuccessResult, '[') {
+		if json.Unmarshal(w.SuccessResult, &recalled) == nil {
+			ok = true
+		} else {
+			recalled = nil // numbers among them, say: not a list of keys
+		}
+	}
+	if isJSON(w.FailedResult, '{') && json.Unmarshal(w.FailedResult, &failed) == nil {
+		ok = true
+	}
+	return recalled, failed, ok
+}
+
+func isJSON(raw json.RawMessage, first byte) bool { return len(raw) > 0 && raw[0] == first }
+
+// readAnswer reads a complete answer to a recall: either an Answer, or an Error.
+func readAnswer(r reply, call *call) (Answer, *Error) {
+	var wire wireAnswer
+	if err := json.Unmarshal(r.body, &wire); err != nil {
+		return Answer{}, r.notJSON(call, err)
+	}
+	recalled, failed, ok := wire.lists()
+	answer, mentioned := sortKeys(call, recalled, failed)
+	answer.RequestID = call.scrub.clean(rawText(wire.RequestID), maxCodeRunes)
+	if answer.RequestID == "" {
+		answer.RequestID = call.scrub.clean(r.header.Get(requestIDHeader), maxCodeRunes)
+	}
+	hasCode := len(wire.Code) > 0 && string(wire.Code) != "null"
+	if r.status == http.StatusOK && ok && (mentioned > 0 || !hasCode) {
+		return answer, nil
+	}
+	e := r.serviceError(call, &wire)
+	if mentioned > 0 {
+		e.Partial = &answer
+	}
+	return Answer{}, e
+}
+
+// sortKeys puts each key that was asked where the lists put it, and counts those that they mention.
+func sortKeys(call *call, recalled []string, failed map[string]json.RawMessage) (Answer, int) {
+	const inRecalled, inFailed = 1, 2
+	var places [MaxKeys]uint8 // at most MaxKeys were asked
+	answer := Answer{}
+	place := func(hint int, key string, in uint8) {
+		if i := indexOf(call.keys, key, hint); i >= 0 {
+			places[i] |= in
+			return
+		}
+		answer.Foreign++
+	}
+	for i, key := range recalled {
+		place(i, key, inRecalled)
+	}
+	for key := range failed {
+		place(0, key, inFailed)
+	}
+	mentioned := 0
+	for i, key := range call.keys {
+		if places[i] != 0 {
+			mentioned++
+		}
+		switch places[i] {
+		case inRecalled:
+			if answer.Recalled == nil {
+				answer.Recalled = make([]string, 0, len(call.keys))
+			}
+			answer.Recalled = append(answer.Recalled, key)
+		case inFailed:
+			setReason(&answer.Failed, key, call.scrub.text(rawText(failed[key])))
+		case inRecalled | inFailed:
+			answer.Both = append(answer.Both, key)
+			setReason(&answer.bothReasons, key, call.scrub.text(rawText(failed[key])))
+		default:
+			answer.Unmentioned = append(answer.Unmentioned, key)
+		}
+	}
+	return answer, mentioned
+}
+
+func setReason(reasons *map[string]string, key, reason string) {
+	if *reasons == nil {
+		*reasons = make(map[string]string)
+	}
+	(*reasons)[key] = reason
+}
+
+// indexOf finds a key among at most 20; answers mostly keep the order of the question, so it looks at hint first.
+func indexOf(keys []string, key string, hint int) int {
+	if hint < len(keys) && keys[hint] == key {
+		return hint
+	}
+	for i := range keys {
+		if keys[i] == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// rawText is the string of a JSON string, else the JSON text itself; "" for none.
+func rawText(raw json.RawMessage) string {
+	if isJSON(raw, '"') {
+		var s string
+		if json.Unmarshal(raw, &s) == nil {
+			return s
+		}
+	}
+	return string(raw)
+}
+
+// serviceError makes the Error of an answer that is a JSON object.
+func (r reply) serviceError(call *call, wire *wireAnswer) *Error {
+	e := &Error{Op: call.op, Class: ClassService}
+	if string(wire.Code) != "null" {
+		e.Code = call.scrub.clean(rawText(wire.Code), maxCodeRunes)
+	}
+	message := ""
+	if string(wire.Message) != "null" {
+		message = rawText(wire.Message)
+	}
+	e.RequestID = call.scrub.clean(rawText(wire.RequestID), maxCodeRunes)
+	e.RequiredScopes = requiredScopes(wire.Detail, call.scrub)
+	e.Banned = isRefusal(wire)
+	e.Keys = keysIn(message, call.keys)
+	if message == "" {
+		// Whatever there is: without it nobody could find out later what this was.
+		message = string(r.body[:min(len(r.body), 4*MaxMessageRunes)])
+		if len(r.body) > 4*MaxMessageRunes {
+			message = fmt.Sprintf("a JSON object of %d bytes without a message", len(r.body))
+		}
+	}
+	e.Message = call.scrub.clean(message, MaxMessageRunes)
+	switch {
+	case e.Code == "" && r.status >= 200 && r.status < 300 && !e.Banned:
+		e.Class, e.Lost = ClassUnreadable, true
+	case e.Code == "":
+		e.Lost = r.status >= 500 && !e.Banned
+	default:
+		e.Lost = saysTimeout(e.Code)
+	}
+	return r.withRedirect(r.describe(e, call))
+}
+
+// isRefusal knows {"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"..."} (field). The unit of "wait" is unknown, so
+// it is not used.
+func isRefusal(wire *wireAnswer) bool {
+	return rawText(wire.BanStatus) == "1111" || strings.EqualFold(rawText(wire.Punish), "deny")
+}
+
+func requiredScopes(detail json.RawMessage, scrub scrubber) []string {
+	var wire struct {
+		RequiredScopes []string `json:"requiredScopes"`
+	}
+	if len(detail) == 0 || json.Unmarshal(detail, &wire) != nil {
+		return nil
+	}
+	scopes := wire.RequiredScopes[:min(len(wire.RequiredScopes), MaxKeys)]
+	for i, scope := range scopes {
+		scopes[i] = scrub.clean(scope, maxCodeRunes)
+	}
+	return scopes
+}
+
+// withRedirect reclassifies a 3xx, and tells where it points: the host only, since the rest may repeat the request.
+func (r reply) withRedirect(e *Error) *Error {
+	if r.status >= 300 && r.status < 400 {
+		e.Class, e.Message = ClassRedirect, "a redirect"
+	}
+	return e
+}
+
+var title = regexp.MustCompile(`(?is)<title[^>]*>(.{0,200}?)</title>`)
+
+// notJSON makes the Error of a body that is no JSON object: a page, nothing, or something that was cut.
+func (r reply) notJSON(call *call, err error) *Error {
+	body := bytes.TrimSpace(r.body)
+	e := &Error{Op: call.op, Class: ClassService, Lost: r.status >= 500}
+	if r.status >= 200 && r.status < 300 {
+		e.Class, e.Lost = ClassUnreadable, true
+	}
+	var syntax *json.SyntaxError
+	switch {
+	case len(body) == 0:
+		e.Message = "an empty body"
+	case body[0] == '<':
+		e.HTML = true
+		e.Lost = e.Lost && r.status >= 500 // a page in place of an answer comes from before the service, not from behind it
+		e.Message = fmt.Sprintf("a page of %d bytes", len(r.body))
+		if found := title.FindSubmatch(body); found != nil && utf8.Valid(found[1]) {
+			e.Message += ": " + call.scrub.clean(html.UnescapeString(string(found[1])), MaxMessageRunes/2)
+		}
+	case errors.As(err, &syntax) && int(syntax.Offset) >= len(r.body) && (body[0] == '{' || body[0] == '['):
+		e.Message = fmt.Sprintf("JSON that ends early, after %d bytes", len(r.body))
+		if e.Class == ClassUnreadable {
+			e.Class = ClassCut
+		}
+	default:
+		e.Message = fmt.Sprintf("%d bytes that are no JSON object", len(r.body))
+		if len(body) <= MaxMessageRunes {
+			e.Message += ": " + call.scrub.clean(string(body), MaxMessageRunes/2)
+		}
+	}
+	return r.withRedirect(r.describe(e, call))
+}
