@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -133,6 +134,10 @@ func (c *Client) submit(ctx context.Context, s Submission, class Class) (id stri
 		return id, false, nil
 	case errors.Is(err, asynq.ErrTaskIDConflict):
 		return id, true, nil
+	}
+	// asynq puts a code of its own in front, which tells a reader nothing.
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "UNKNOWN: ") {
+		err = inner
 	}
 	// asynq writes the cause of some errors as text only, so errors.Is would not find the end of the context.
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {

@@ -117,6 +117,43 @@ func TestDecodeSubmissionKeepsGoodKeys(t *testing.T) {
 	}
 }
 
+func TestTakeFuture(t *testing.T) {
+	t.Parallel()
+	now := testNow.UnixMilli()
+	ahead := func(d time.Duration) int64 { return now + d.Milliseconds() }
+	tests := []struct {
+		name   string
+		s      Submission
+		keys   []string
+		taken  []int
+		sentAt []int64
+	}{
+		{"not told", Submission{}, []string{"a", "b"}, nil, nil},
+		{"a clock that is a little ahead", Submission{SentAt: ahead(MaxSentAtAhead)}, []string{"a", "b"}, nil, nil},
+		{"the future", Submission{SentAt: ahead(MaxSentAtAhead + 1e6)}, nil, []int{0, 1}, nil},
+		{"one of two", Submission{SentAts: []int64{ahead(time.Hour), now}}, []string{"b"}, []int{0}, []int64{now}},
+		{"one by the common time", Submission{SentAt: ahead(time.Hour), SentAts: []int64{now, 0}}, []string{"a"}, []int{1}, []int64{now}},
+		{"far beyond", Submission{SentAts: []int64{1<<63 - 1, 0}}, []string{"b"}, []int{0}, []int64{0}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := tt.s
+			s.Keys = []string{"a", "b"}
+			var taken []int
+			for _, p := range s.TakeFuture(testNow) {
+				taken = append(taken, p.Index)
+				if p.SentAt <= now || !strings.Contains(p.Reason, "sentAt") {
+					t.Errorf("problem %+v", p)
+				}
+			}
+			if !slices.Equal(s.Keys, tt.keys) || !slices.Equal(taken, tt.taken) || !slices.Equal(s.SentAts, tt.sentAt) {
+				t.Errorf("keys %v, taken %v, times %v", s.Keys, taken, s.SentAts)
+			}
+		})
+	}
+}
+
 func TestDecodeOthers(t *testing.T) {
 	t.Parallel()
 	dispatch := func(b []byte) (any, error) { return DecodeDispatch(b) }
