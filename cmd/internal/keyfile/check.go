@@ -19,6 +19,7 @@ type Summary struct {
 	Rows       int // good lines
 	Distinct   int // different keys, counted per robot
 	Duplicates int // rows whose key an earlier row of the same robot has: Rows - Distinct
+	Skipped    int // good lines that Options.Skip leaves out; not among Rows
 	Comments   int // lines skipped as comments
 	Blank      int // lines skipped as empty
 	BadLines   int
@@ -71,8 +72,8 @@ func Check(ctx context.Context, f *File, bad func(Bad) error) (Summary, error) {
 		return s, err
 	}
 	s.Distinct = seen.Len()
-	s.Comments, s.Blank = n.comments, n.blank
-	if s.Rows == 0 && s.BadLines == 0 {
+	s.Skipped, s.Comments, s.Blank = n.skipped, n.comments, n.blank
+	if s.Rows+s.Skipped+s.BadLines == 0 {
 		return s, f.fail("has no keys in it")
 	}
 	return s, nil

@@ -19,6 +19,9 @@ type Options struct {
 	Robot  string    // the robotCode of rows that have none; default: such rows are bad
 	SentAt time.Time // the moment of sending of rows that have none; zero: not known
 
+	// Skip leaves out rows, in every pass: those that an earlier report has as recalled, say. Default: none.
+	Skip func(robotCode, key string) bool
+
 	Now     func() time.Time // judges moments that lie in the future; default time.Now. Asked once, so that all passes agree
 	Stdin   io.Reader        // what the path "-" reads; default os.Stdin
 	TempDir string           // where input that cannot be read twice is kept; default os.TempDir()
@@ -36,6 +39,7 @@ type File struct {
 	robot  string
 	sentAt time.Time
 	now    time.Time
+	skip   func(robotCode, key string) bool
 }
 
 // StdinName is what standard input is called in messages.
@@ -47,7 +51,7 @@ func Open(path string, opts Options) (_ *File, err error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	f := &File{path: path, robot: opts.Robot, now: opts.Now()}
+	f := &File{path: path, robot: opts.Robot, now: opts.Now(), skip: opts.Skip}
 	if err := f.setDefaults(opts); err != nil {
 		return nil, err
 	}
@@ -223,6 +227,7 @@ func (f *File) Close() error {
 type counts struct {
 	comments int
 	blank    int
+	skipped  int
 }
 
 // pass reads the file once.

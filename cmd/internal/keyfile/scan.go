@@ -96,6 +96,10 @@ func (s *scanner) emit(at int, line, key, robot, sentAt []byte, logTime bool) er
 	if row.SentAt, reason = s.values.sentAt(sentAt, logTime); reason != "" {
 		return s.badLine(at, line, reason)
 	}
+	if s.f.skip != nil && s.f.skip(row.RobotCode, row.Key) {
+		s.counts.skipped++
+		return nil
+	}
 	row.HasSentAt = !row.SentAt.IsZero()
 	if s.row == nil {
 		return nil
