@@ -20,6 +20,14 @@ import (
 // redisPingTimeout bounds the first word with Redis: long enough for a busy server, short enough for a waiting person.
 const redisPingTimeout = 5 * time.Second
 
+// init silences the library's own log, once and before any goroutine reads that global: it writes several lines to standard error for
+// each failed connection, whose error the caller gets, and reports, anyway.
+func init() { redis.SetLogger(silence{}) }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
 // redisOptions are the options of every connection to the configured Redis.
 func redisOptions(cfg config.Redis) *redis.Options {
 	opts := &redis.Options{
@@ -117,7 +125,11 @@ func diagnoseRedis(err error, cfg config.Redis) string {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Sprintf("%s closed the connection without an answer; if that port is Redis with TLS, set redis.tls to %v", at, !cfg.TLS)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Sprintf("%s did not answer within %v; correct redis.addr (and redis.tls), or see whether it is overloaded", at, redisPingTimeout)
+		if cfg.TLS {
+			// A Redis without TLS waits for the rest of what it takes for a command, and says nothing.
+			return fmt.Sprintf("%s did not answer within %v; if it does not speak TLS, set redis.tls to false", at, redisPingTimeout)
+		}
+		return fmt.Sprintf("%s did not answer within %v; see whether redis.addr is right and that server not overloaded", at, redisPingTimeout)
 	default:
 		return fmt.Sprintf("cannot use %s: %s", at, firstLine(text))
 	}
