@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func (c *fakeClock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// bench is a simulator with a clock of its own and a token.
+// bundle is a simulator with a clock of its own and a token.
 type bundle struct {
 	t     testing.TB
 	sim   *Simulator
@@ -71,7 +72,7 @@ func (b *bundle) newToken() string {
 // key makes a fresh key of a kind.
 func (b *bundle) key(kind Kind) string {
 	b.made++
-	return MakeKey(1, b.made, kind, b.clock.Now().Add(-time.Hour))
+	return MakeKey(1, b.made, kind, b.sim.cfg.Now().Add(-time.Hour))
 }
 
 func (b *bundle) keys(n int) []string {
@@ -122,7 +123,9 @@ func recallJSON(robot string, keys ...string) string {
 	return string(encode(recallRequest{robot, keys}))
 }
 
-func (b *bundle) recall(keys ...string) reply { return b.post(recallPath, recallJSON(testRobot, keys...)) }
+func (b *bundle) recall(keys ...string) reply {
+	return b.post(recallPath, recallJSON(testRobot, keys...))
+}
 
 func (b *bundle) lists(r reply) (success []string, failed map[string]string) {
 	b.t.Helper()
@@ -139,3 +142,8 @@ func (b *bundle) wantFailed(r reply, want map[string]string) {
 		b.t.Errorf("failedResult is %v, want %v", failed, want)
 	}
 }
+
+// regexpToken finds the token in an answer.
+func regexpToken(body string) string { return tokenShape.FindString(body) }
+
+var tokenShape = regexp.MustCompile(`[0-9a-f]{32}`)

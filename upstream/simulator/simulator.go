@@ -173,6 +173,9 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer s.finish(c, answer{label: "noAnswer"}, false) // for every way out that has not done it
 	}
 	a, fault := s.respond(c, ep)
+	if c.api == APIToken && a.status != http.StatusOK {
+		s.tally.add(func(st *Stats) { st.TokensRefused++ })
+	}
 	s.deliver(w, c, a, fault)
 }
 
@@ -209,14 +212,15 @@ func (s *Simulator) respond(c *call, ep endpoint) (answer, Fault) {
 		}
 	}
 	fault := pick(*s.rules.Load(), c)
-	if fault != "" {
-		s.tally.add(func(st *Stats) { st.Faults[string(fault)]++ })
-	}
 	if faultStages[fault] == stageGateway {
+		s.countFault(fault)
 		return gatewayFault(c, fault), fault
 	}
 	if code := s.overLimit(c); code != "" {
-		return refuse(c, code), ""
+		return refuse(c, code), "" // the limit comes before the fault, which is then not seen
+	}
+	if fault != "" {
+		s.countFault(fault)
 	}
 	// A client that leaves while it waits does not undo its call: that is how answers get lost.
 	if wait := s.cfg.Latency + time.Duration(unit(mix(c.rnd^saltLatency))*float64(s.cfg.Jitter)); wait > 0 {
@@ -229,6 +233,10 @@ func (s *Simulator) respond(c *call, ep endpoint) (answer, Fault) {
 		return refuse(c, codeParam), ""
 	}
 	return ep.serve(s, c, fault), fault
+}
+
+func (s *Simulator) countFault(fault Fault) {
+	s.tally.add(func(st *Stats) { st.Faults[string(fault)]++ })
 }
 
 // overLimit counts the call against its app's rate and the month, and returns the code of the limit that refuses it, or "".

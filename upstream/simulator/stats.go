@@ -16,7 +16,7 @@ type Stats struct {
 	Metered   int64            `json:"metered"`   // calls of this month that count against the monthly limit, readStatus included
 
 	TokenCalls        int64 `json:"tokenCalls"`
-	TokensRefused     int64 `json:"tokensRefused"`
+	TokensRefused     int64 `json:"tokensRefused"` // token calls that gave none
 	ReadStatusCalls   int64 `json:"readStatusCalls"`
 	NotFound          int64 `json:"notFound"`          // calls to no known path, or with a wrong method
 	RedirectsFollowed int64 `json:"redirectsFollowed"` // calls to where the fault redirect points

@@ -115,9 +115,9 @@ func (s *Simulator) internalToken(c *call, _ Fault) answer {
 	}
 	switch {
 	case json.Unmarshal(c.body, &req) != nil:
-		return s.noToken(c, codeParam)
+		return refuse(c, codeParam)
 	case !s.credentials(req.AppKey, req.AppSecret):
-		return s.noToken(c, codeCredentials)
+		return refuse(c, codeCredentials)
 	}
 	return s.camelToken(req.AppKey, false, true)
 }
@@ -133,13 +133,13 @@ func (s *Simulator) corpToken(c *call, _ Fault) answer {
 	ticket := *s.ticket.Load()
 	switch {
 	case json.Unmarshal(c.body, &req) != nil:
-		return s.noToken(c, codeParam)
+		return refuse(c, codeParam)
 	case !s.credentials(req.SuiteKey, req.SuiteSecret):
-		return s.noToken(c, codeSuiteKey)
+		return refuse(c, codeSuiteKey)
 	case req.SuiteTicket == "", ticket != "" && req.SuiteTicket != ticket:
-		return s.noToken(c, codeSuiteTicket)
+		return refuse(c, codeSuiteTicket)
 	case !s.corpExists(req.AuthCorpID):
-		return s.noToken(c, codeAuthInfo)
+		return refuse(c, codeAuthInfo)
 	}
 	return s.camelToken(req.SuiteKey+"@"+req.AuthCorpID, true, false)
 }
@@ -154,11 +154,11 @@ func (s *Simulator) unifiedToken(c *call, _ Fault) answer {
 	}
 	switch {
 	case json.Unmarshal(c.body, &req) != nil, req.GrantType != "client_credentials":
-		return s.noToken(c, codeParam)
+		return refuse(c, codeParam)
 	case !s.credentials(req.ClientID, req.ClientSecret):
-		return s.noToken(c, codeClient)
+		return refuse(c, codeClient)
 	case !s.corpExists(c.corp):
-		return s.noToken(c, codeUnauthorized)
+		return refuse(c, codeUnauthorized)
 	}
 	text := s.tokens.give(req.ClientID, false, true, s.cfg.Now(), s.cfg.TokenLifetime)
 	return answer{status: http.StatusOK, body: encode(struct {
@@ -176,11 +176,6 @@ func (s *Simulator) camelToken(name string, suite, again bool) answer {
 }
 
 func (s *Simulator) tokenSeconds() int64 { return int64(s.cfg.TokenLifetime / time.Second) }
-
-func (s *Simulator) noToken(c *call, code string) answer {
-	s.tally.add(func(st *Stats) { st.TokensRefused++ })
-	return refuse(c, code)
-}
 
 func (s *Simulator) credentials(key, secret string) bool {
 	if len(s.cfg.Apps) == 0 {
