@@ -81,7 +81,7 @@ type Worker struct {
 	// DeadRetention is how long a dead letter stays to be looked at and replayed. Default 2160h (90 days).
 	DeadRetention time.Duration
 	// LedgerRetention is how long it is remembered what became of a key; until then a second submission of it is a duplicate.
-	// Default 168h (7 days), at least 48h and never less than the window and a day.
+	// Default 168h (7 days), at least 48h.
 	LedgerRetention time.Duration
 	// Concurrency is how many slots one worker process runs at once, over all apps: its calls in flight at most. Default 64.
 	Concurrency int

@@ -57,11 +57,7 @@ func Load(sources Sources) (*Config, error) {
 	l.readSecrets()
 	l.readApps()
 	l.unknownEnviron()
-	for _, p := range l.cfg.Validate() {
-		if !l.problems.has(p.Path) {
-			l.problems = append(l.problems, p)
-		}
-	}
+	l.problems = append(l.problems, l.cfg.validate(l.problems)...)
 	if err := l.problems.sorted().Err(); err != nil {
 		return nil, err
 	}

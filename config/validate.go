@@ -12,8 +12,11 @@ const minTokenBytes = 16
 
 // Validate returns all that is wrong with the values and with how they go together. Load has done this; code that changes a
 // Config afterwards may do it again.
-func (c *Config) Validate() Problems {
-	v := &validator{cfg: c}
+func (c *Config) Validate() Problems { return c.validate(nil) }
+
+// validate leaves alone what is known to be wrong already, and what goes together with it: such a value still has its default.
+func (c *Config) validate(known Problems) Problems {
+	v := &validator{cfg: c, known: known}
 	for _, leaf := range c.leaves() {
 		v.add(leaf.path, leaf.judge())
 	}
@@ -30,40 +33,49 @@ func (c *Config) Validate() Problems {
 
 type validator struct {
 	cfg      *Config
+	known    Problems
 	problems Problems
+}
+
+// sound says whether none of the paths has a problem.
+func (v *validator) sound(paths ...string) bool {
+	return !slices.ContainsFunc(paths, func(path string) bool { return v.known.has(path) || v.problems.has(path) })
 }
 
 // add notes a complaint, if it is one and the path has none yet.
 func (v *validator) add(path, complaint string) {
-	if complaint != "" && !v.problems.has(path) {
+	if complaint != "" && v.sound(path) {
 		v.problems = append(v.problems, Problem{Source: v.cfg.sources[path], Path: path, Message: complaint})
 	}
 }
 
-// worker checks how the durations and counts of the worker go together.
+// worker checks how the durations and counts of the worker go together. A value that is wrong by itself is not held against others.
 func (v *validator) worker() {
 	w := v.cfg.Worker
-	atLeast := func(path string, value time.Duration, least time.Duration, what string) {
-		if value < least {
-			v.add(path, fmt.Sprintf("%s is less than %s (%s); raise it", FormatDuration(value), what, FormatDuration(least)))
+	atLeast := func(path string, value time.Duration, other string, least time.Duration, what string) {
+		if value < least && v.sound(other) {
+			v.add(path, fmt.Sprintf("%s is less than %s (%s)%s; raise it", FormatDuration(value), other, FormatDuration(least), what))
 		}
 	}
-	if w.Margin >= w.Window {
+	atMost := func(path string, value int, other string, most int) {
+		if value > most && v.sound(other) {
+			v.add(path, fmt.Sprintf("%d is more than %s (%d); lower it", value, other, most))
+		}
+	}
+	switch {
+	case !v.sound("worker.window", "worker.margin"):
+	case w.Margin >= w.Window:
 		v.add("worker.margin", fmt.Sprintf("%s leaves nothing of worker.window (%s); lower it", FormatDuration(w.Margin), FormatDuration(w.Window)))
-	} else if w.Linger >= w.Window-w.Margin {
+	case w.Linger >= w.Window-w.Margin:
 		v.add("worker.linger", fmt.Sprintf("%s is not less than worker.window less worker.margin (%s); lower it",
 			FormatDuration(w.Linger), FormatDuration(w.Window-w.Margin)))
 	}
-	atLeast("worker.ledgerRetention", w.LedgerRetention, w.Window+day, "worker.window and a day")
-	atLeast("worker.deadRetention", w.DeadRetention, w.Window, "worker.window")
-	atLeast("worker.backoffMax", w.BackoffMax, w.BackoffBase, "worker.backoffBase")
-	atLeast("worker.shutdownTimeout", w.ShutdownTimeout, v.cfg.Upstream.Timeout, "upstream.timeout, so that a call in flight could not be finished")
-	if w.UnknownAttempts > w.MaxAttempts {
-		v.add("worker.unknownAttempts", fmt.Sprintf("%d is more than worker.maxAttempts (%d); lower it", w.UnknownAttempts, w.MaxAttempts))
-	}
-	if w.SplitAfter > w.MaxAttempts {
-		v.add("worker.splitAfter", fmt.Sprintf("%d is more than worker.maxAttempts (%d); lower it", w.SplitAfter, w.MaxAttempts))
-	}
+	// The ledger's least, 48h, is more than the longest window and a day already.
+	atLeast("worker.deadRetention", w.DeadRetention, "worker.window", w.Window, "")
+	atLeast("worker.backoffMax", w.BackoffMax, "worker.backoffBase", w.BackoffBase, "")
+	atLeast("worker.shutdownTimeout", w.ShutdownTimeout, "upstream.timeout", v.cfg.Upstream.Timeout, ", so that a call in flight could not be finished")
+	atMost("worker.unknownAttempts", w.UnknownAttempts, "worker.maxAttempts", w.MaxAttempts)
+	atMost("worker.splitAfter", w.SplitAfter, "worker.maxAttempts", w.MaxAttempts)
 }
 
 // admin checks that nothing but this machine can reach the admin address without a token.
@@ -73,7 +85,7 @@ func (v *validator) admin() {
 		v.add("admin.token", fmt.Sprintf("is too short; use at least %d characters, for example from: openssl rand -hex 24", minTokenBytes))
 	}
 	host, _, err := net.SplitHostPort(v.cfg.Admin.Addr)
-	if err == nil && token == "" && !isLoopback(host) {
+	if err == nil && token == "" && !isLoopback(host) && v.sound("admin.token", "admin.tokenFile") {
 		v.add("admin.addr", fmt.Sprintf("%s can be reached from other machines and needs a token; set RECALL_ADMIN_TOKEN or admin.tokenFile, or use 127.0.0.1",
 			quote(v.cfg.Admin.Addr)))
 	}
@@ -94,6 +106,9 @@ func (v *validator) apps() {
 		}
 		if len(app.Robots) == 0 {
 			v.add(appPath(i, "robots"), `is empty; list the robotCodes of this app, or write ["*"] for all that no other app names`)
+		}
+		if !v.sound(appPath(i, "robots")) {
+			continue
 		}
 		for _, robot := range slices.Compact(slices.Sorted(slices.Values(app.Robots))) {
 			first, taken := owners[robot]
