@@ -67,7 +67,7 @@ func columnOf(header, names []string) (int, error) {
 	for _, want := range names {
 		at := -1
 		for i, name := range header {
-			if fold(name) != want {
+			if string(fold(nil, name)) != want {
 				continue
 			}
 			if at >= 0 {
@@ -82,17 +82,19 @@ func columnOf(header, names []string) (int, error) {
 	return -1, nil
 }
 
-// fold makes names of columns and fields comparable: sentAt, sent_at, "Sent At" and SENT-AT are one.
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '_' || r == '-' || r == ' ' || r == '\t' || r == '@':
-			return -1
-		case 'A' <= r && r <= 'Z':
-			return r + ('a' - 'A')
+// fold makes names of columns and fields comparable, so that sentAt, sent_at, "Sent At" and SENT-AT are one. It appends
+// the folded name to dst.
+func fold[T string | []byte](dst []byte, name T) []byte {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '_' || c == '-' || c == ' ' || c == '\t' || c == '@':
+		case 'A' <= c && c <= 'Z':
+			dst = append(dst, c+('a'-'A'))
+		default:
+			dst = append(dst, c)
 		}
-		return r
-	}, name)
+	}
+	return dst
 }
 
 // What can be wrong with the quotes of a record. errOpenQuote may be mended by the next line.
@@ -188,6 +190,10 @@ func (s *scanner) csvLine(line []byte) error {
 		return s.badLine(at, line, fmt.Sprintf("the row has %d cells, and the key should be in cell %d", len(cells), cols.key+1))
 	}
 	key := trimBlanks(cells[cols.key])
+	if len(key) == 0 && allBlank(cells) {
+		s.counts.blank++ // spreadsheets leave such rows at the end
+		return nil
+	}
 	var robot, sentAt []byte
 	if cols.robot >= 0 && cols.robot < len(cells) {
 		robot = trimBlanks(cells[cols.robot])
@@ -229,6 +235,15 @@ func (s *scanner) joinLines(first []byte) (record []byte, cells [][]byte, err er
 	s.lines.unread(taken)
 	s.lines.number = at
 	return record[:end], s.cells[:0], errOpenQuote
+}
+
+func allBlank(cells [][]byte) bool {
+	for _, c := range cells {
+		if !isBlank(c) {
+			return false
+		}
+	}
+	return true
 }
 
 func trimBlanks(b []byte) []byte { return bytes.Trim(b, " \t") }

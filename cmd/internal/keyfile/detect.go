@@ -142,13 +142,13 @@ func firstLine(head []byte, csv bool) string {
 	return ""
 }
 
-// isComment says whether a line is a comment: "#" and anything, but in a CSV file only "#" with a blank or nothing after
+// isComment says whether a line is a comment: "#" and anything, but in a CSV file only "#" with a space or nothing after
 // it, because "#17" may be the first cell of a row.
 func isComment(line []byte, csv bool) bool {
 	if len(line) == 0 || line[0] != '#' {
 		return false
 	}
-	return !csv || len(line) == 1 || line[1] == ' ' || line[1] == '\t'
+	return !csv || len(line) == 1 || line[1] == ' '
 }
 
 func isBlank(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }

@@ -36,6 +36,9 @@ func (s *scanner) jsonLine(line []byte) error {
 	var found fields
 	found.collect(text, true)
 	key, reason := found.key()
+	if key == nil && reason == "" {
+		reason = fmt.Sprintf("the object has no processQueryKey (fields found: %s)", clip(memberNames(text), maxText))
+	}
 	if reason != "" {
 		return s.badLine(at, line, reason)
 	}
@@ -50,7 +53,6 @@ type fields struct {
 	robots    [2]value // by rank in robotNames
 	sentAts   [3]value // by rank in sentAtNames
 	logTimes  [3]value // by rank in logTimeNames
-	names     []string // of the outer object, for a message
 	wrongKind string   // the first field of interest that is neither text nor number
 }
 
@@ -71,21 +73,18 @@ func (f *fields) collect(object []byte, outer bool) {
 	if !outer {
 		depth = 1
 	}
-	var nested [][]byte
-	var requests [][]byte
-	members(object, func(name string, raw []byte) {
-		if outer && len(f.names) < 12 {
-			f.names = append(f.names, name)
-		}
-		name = fold(name)
+	var nested, requests [][]byte
+	var room [64]byte // the names of interest are shorter
+	members(object, func(name, raw []byte) {
+		name = fold(room[:0], name)
 		switch {
-		case name == keyNames[0]:
-			f.keys[depth].offer(f.scalar(name, raw))
-		case name == keyNames[1] && outer:
-			f.alias.offer(f.scalar(name, raw))
-		case outer && answerNames[name]:
+		case string(name) == keyNames[0]:
+			f.keys[depth].offer(f.scalar(keyNames[0], raw))
+		case outer && string(name) == keyNames[1]:
+			f.alias.offer(f.scalar(keyNames[1], raw))
+		case outer && answerNames[string(name)]:
 			nested = append(nested, raw)
-		case outer && requestNames[name]:
+		case outer && requestNames[string(name)]:
 			requests = append(requests, raw)
 		default:
 			f.takeRest(name, raw)
@@ -98,25 +97,25 @@ func (f *fields) collect(object []byte, outer bool) {
 	}
 	for _, raw := range requests {
 		if raw = embedded(raw); raw != nil {
-			members(raw, func(name string, raw []byte) {
-				if fold(name) == robotNames[0] {
-					f.robots[0].offer(f.scalar(name, raw))
+			members(raw, func(name, raw []byte) {
+				if string(fold(room[:0], name)) == robotNames[0] {
+					f.robots[0].offer(f.scalar(robotNames[0], raw))
 				}
 			})
 		}
 	}
 }
 
-func (f *fields) takeRest(name string, raw []byte) {
-	for _, group := range []struct {
-		names []string
-		to    []value
-	}{{robotNames, f.robots[:]}, {sentAtNames, f.sentAts[:]}, {logTimeNames, f.logTimes[:]}} {
-		for i, want := range group.names {
-			if name == want {
-				group.to[i].offer(f.scalar(name, raw))
-				return
-			}
+func (f *fields) takeRest(name, raw []byte) {
+	f.take(robotNames, f.robots[:], name, raw)
+	f.take(sentAtNames, f.sentAts[:], name, raw)
+	f.take(logTimeNames, f.logTimes[:], name, raw)
+}
+
+func (f *fields) take(names []string, to []value, name, raw []byte) {
+	for i, want := range names {
+		if string(name) == want {
+			to[i].offer(f.scalar(want, raw))
 		}
 	}
 }
@@ -135,6 +134,7 @@ func (f *fields) scalar(name string, raw []byte) []byte {
 	return nil
 }
 
+// key returns the key, or what is wrong with it, or neither.
 func (f *fields) key() (key []byte, reason string) {
 	outer, nested := f.keys[0], f.keys[1]
 	switch {
@@ -149,7 +149,7 @@ func (f *fields) key() (key []byte, reason string) {
 	case f.alias.set:
 		return f.alias.text, ""
 	}
-	return nil, fmt.Sprintf("the object has no processQueryKey (fields found: %s)", clip(strings.Join(f.names, ", "), maxText))
+	return nil, ""
 }
 
 func (f *fields) robot() []byte { return firstSet(f.robots[:]) }
@@ -159,6 +159,12 @@ func (f *fields) moment() (text []byte, logTime bool) {
 		return text, false
 	}
 	return firstSet(f.logTimes[:]), true
+}
+
+func memberNames(object []byte) string {
+	var names []string
+	members(object, func(name, _ []byte) { names = append(names, string(name)) })
+	return strings.Join(names, ", ")
 }
 
 func firstSet(vs []value) []byte {
