@@ -1,0 +1,165 @@
+// Package flow holds the nouns that travel between the stages of the worker: keys that are bound to a batch, what is to
+// become of each, and the moments at which somebody has to look again. It imports nothing of ours, so that stages can
+// share words without knowing each other.
+package flow
+
+import "time"
+
+// MaxBatch is the number of keys that the service takes in one call (official documentation).
+const MaxBatch = 20
+
+// State is where a key is. Every accepted key is in exactly one.
+type State int
+
+// The states of a key.
+const (
+	Unknown   State = 0 // never accepted, or older than the ledger's retention
+	Waiting   State = 1 // in a waiting list, or waiting for later
+	Recalled  State = 2
+	Dead      State = 3
+	Cancelled State = 4
+	Bound     State = 5 // in a batch of a slot, perhaps in a call right now
+)
+
+// String gives the word that status, reports and the API use.
+func (s State) String() string {
+	switch s {
+	case Waiting:
+		return "waiting"
+	case Recalled:
+		return "recalled"
+	case Dead:
+		return "dead"
+	case Cancelled:
+		return "cancelled"
+	case Bound:
+		return "bound"
+	default:
+		return "unknown"
+	}
+}
+
+// Class is how urgent a key is. Smaller goes first.
+type Class int
+
+// The classes, in the order in which they are claimed.
+const (
+	Urgent  Class = 0
+	Default Class = 1
+	Bulk    Class = 2
+)
+
+// String gives the word of the class.
+func (c Class) String() string {
+	switch c {
+	case Urgent:
+		return "urgent"
+	case Bulk:
+		return "bulk"
+	default:
+		return "default"
+	}
+}
+
+// BoundKey is a key in a batch, with what the ledger knew of it when it was bound.
+type BoundKey struct {
+	Key       string
+	Class     Class
+	Attempts  int       // calls that carried it and counted, up to 255
+	Deadline  time.Time // the end of its window less the margin
+	Ambiguous bool      // an earlier call's answer was lost: it may have been recalled already
+	Solo      bool      // it failed in a call of its own, so it is called alone
+}
+
+// Batch is what a slot holds: 1 to MaxBatch keys of one robot, of which the first Cut are in the next call. The others
+// are parked: they stay bound while the bad key among them is looked for.
+type Batch struct {
+	ID        int64 // changes with every settle: the fence
+	Run       int64 // the run of the slot that may settle it
+	RobotCode string
+	Cut       int
+	Tries     int    // how often this very set was tried in vain
+	Note      string // what dispatch wants to remember between two tries; opaque to the key store
+	Keys      []BoundKey
+	Wait      time.Duration // from the reply until the call's permit
+	LastOK    time.Time     // when the app last had a key recalled; zero if never
+}
+
+// Called gives the keys that the next call carries.
+func (b *Batch) Called() []string {
+	keys := make([]string, b.Cut)
+	for i := range keys {
+		keys[i] = b.Keys[i].Key
+	}
+	return keys
+}
+
+// Fate is what is to become of a bound key.
+type Fate byte
+
+// The fates of a bound key.
+const (
+	FateRecalled Fate = 'r'
+	FateDead     Fate = 'd' // with Code and Message
+	FateWait     Fate = 'w' // waits again, in front of its like
+	FateLater    Fate = 'l' // waits again after Delay
+	FateSolo     Fate = 's' // the same, and then is called alone
+	FateKeep     Fate = 'k' // stays bound
+)
+
+// Outcome is the fate of one bound key with what it needs.
+type Outcome struct {
+	Fate    Fate
+	Code    string        // of FateDead
+	Message string        // of FateDead
+	Delay   time.Duration // of FateLater and FateSolo
+}
+
+// Next is what the slot does after a settle.
+type Next string
+
+// What a slot does next. Where no key stays bound, NextCall and NextHeld mean NextClaim.
+const (
+	NextClaim Next = "claim" // the next batch, or idle
+	NextCall  Next = "call"  // the kept keys, at the next permit
+	NextHeld  Next = "held"  // the kept keys, when the queue retries the task
+	NextYield Next = "yield" // due again at the next generation, kept keys still bound
+)
+
+// Settlement is the outcome of one call, for every key of its batch, and what follows for the slot, the robot and the app.
+type Settlement struct {
+	Outcomes  []Outcome
+	Counted   bool // the call counts as an attempt of the keys that it carried
+	Lost      bool // the answer was lost: its keys are ambiguous
+	RequestID string
+	Next      Next
+	Cut       int // of the kept keys, the next call's
+	Tries     int
+	Note      string
+	Rest      time.Duration // > 0: throttled; nobody of the app calls for so long, and then at half the rate
+	Hold      *Hold         // puts the app at rest
+	Answered  bool          // the app answered as it should: ends a hold
+	DeadRobot *Reason       // all waiting keys of the robot die of it
+}
+
+// Reason is why a key died or an app is held.
+type Reason struct{ Code, Message string }
+
+// Hold says why an app is at rest and when the first probe goes.
+type Hold struct {
+	Reason
+	Probe time.Duration
+}
+
+// SlotRun names one run of a slot.
+type SlotRun struct {
+	Slot       int
+	Generation int64
+	Run        int64
+}
+
+// DueSlot is a slot whose dispatch task is owed.
+type DueSlot struct {
+	Slot       int
+	Generation int64
+}

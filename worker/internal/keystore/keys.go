@@ -1,0 +1,47 @@
+package keystore
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Names in Redis. All names of an app share the hash tag {app}, so that a script touches one node of a cluster.
+//
+//	dingrecall:{app}:meta                 hash    counters of numbers given out, limiter, hold
+//	dingrecall:{app}:robot:id|name        hash    robotCode <-> number
+//	dingrecall:{app}:incident:id|name     hash    incident <-> number
+//	dingrecall:{app}:reason:id|text       hash    "code\nmessage" <-> number
+//	dingrecall:{app}:days                 set     days (since 1970) that have a ledger
+//	dingrecall:{app}:ledger:<day>         hash    n keys, b buckets
+//	dingrecall:{app}:ledger:<day>:<i>     hash    key+robot -> record
+//	dingrecall:{app}:call:<batch/100>     hash    batch%100 -> "ms request-id"
+//	dingrecall:{app}:count                hash    robot:incident:a|r|d|c -> keys
+//	dingrecall:{app}:n                    hash    class:robot -> waiting keys
+//	dingrecall:{app}:d:<class>:<robot>    zset    the 5-minute buckets of deadlines that have waiting keys
+//	dingrecall:{app}:w:<class>:<robot>:<bucket>  list  waiting entries
+//	dingrecall:{app}:ready:<class>        zset    robot -> when its keys may go, ms
+//	dingrecall:{app}:later                zset    robot+entry -> not before, ms
+//	dingrecall:{app}:slot:<i>             hash    the record of a slot
+//	dingrecall:{app}:slots|due|held       hash    slots that are not idle | owed a task | backing off -> generation
+//	dingrecall:{app}:outbox               hash    dead letters that the queue does not have yet
+//	dingrecall:{app}:deadrobots           hash    robot -> why all its waiting keys die
+//	dingrecall:{app}:cancelled            set     incidents
+//	dingrecall:{app}:token                hash    the shared access token (see worker/internal/tokenstore)
+//
+// The scripts build these names from the prefix in KEYS[1]; this file and scripts/lib are the only places that do.
+const root = "dingrecall:"
+
+// Prefix gives what every name of an app begins with.
+func Prefix(app string) string { return root + "{" + app + "}:" }
+
+func name(app string, parts ...any) string {
+	var b strings.Builder
+	b.WriteString(Prefix(app))
+	for i, p := range parts {
+		if i > 0 {
+			b.WriteByte(':')
+		}
+		fmt.Fprint(&b, p)
+	}
+	return b.String()
+}

@@ -1,0 +1,86 @@
+-- admit.lua: takes keys of one robot in, each once. Running it twice changes nothing.
+--
+-- ARGV (after those of 0_base.lua): robot code; class 0 urgent, 1 default, 2 bulk; incident ('' = none);
+--   force: 1 revives keys that are dead (replay); fence: with force, only those that died in this batch, 0 = any;
+--   sent: when all were sent, s, 0 = now, '' = told for each; then the keys; with sent '' then as many times.
+-- Adds to the reply: accepted, known already, made more urgent, revived.
+-- Cost: about 4 commands a key. The caller sends at most 500 keys.
+
+promote()
+local robot, class, incident = ARGV[ARGS + 1], tonumber(ARGV[ARGS + 2]), ARGV[ARGS + 3]
+local force, fence, sent = ARGV[ARGS + 4] == '1', tonumber(ARGV[ARGS + 5]), ARGV[ARGS + 6]
+local first = ARGS + 7
+local n = #ARGV - first + 1
+if sent == '' then n = n / 2 end
+
+local rid = id_of('robot', robot)
+local inc = 0
+if incident ~= '' then inc = id_of('incident', incident) end
+local accepted, known, raised, revived, earliest = 0, 0, 0, 0, nil
+local lists, bound = {}, nil
+
+local function enlist(day, k, rec_ver, deadline)
+  local bucket = floor(deadline / BUCKET)
+  lists[bucket] = lists[bucket] or {}
+  lists[bucket][#lists[bucket] + 1] = entry(rec_ver, day, k)
+  if not earliest or deadline < earliest then earliest = deadline end
+end
+
+local function deadline_of(i)
+  local at = sent
+  if at == '' then at = ARGV[first + n + i - 1] end
+  at = tonumber(at)
+  if at == 0 then at = floor(now / 1000) end
+  return at + life
+end
+
+-- A key is looked for in the ledgers of three days: none waits longer than its window.
+local function known_record(k)
+  for day = today, today - 2, -1 do
+    local rec = find(day, k, rid)
+    if rec then return parse(rec, day), day end
+  end
+end
+
+local function is_bound(k)
+  bound = bound or all_bound()
+  return bound[field(k, rid)]
+end
+
+local function readmit(k, r, day)
+  local ver = (r.ver + 1) % 256
+  r.ver, r.class, r.att, r.solo = ver, class, 0, 0
+  write(day, k, rid, waiting_record(r, day))
+  enlist(day, k, ver, r.deadline)
+end
+
+for i = 1, n do
+  local k = ARGV[first + i - 1]
+  local r, day = known_record(k)
+  if not r then
+    local deadline = deadline_of(i)
+    write(today, k, rid, waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today))
+    enlist(today, k, 1, deadline)
+    accepted = accepted + 1
+  elseif r.state == WAITING and class < r.class and r.att == 0 and not is_bound(k) then -- att 0: it is not waiting for later
+    add_waiting(r.class, rid, -1)
+    readmit(k, r, day)
+    raised = raised + 1
+  elseif r.state == DEAD and force and (fence == 0 or fence == r5(r.rec, 9)) then
+    count(rid, r.inc, 'd', -1)
+    readmit(k, r, day)
+    revived = revived + 1
+  else
+    known = known + 1
+  end
+end
+
+for bucket, entries in pairs(lists) do push(class, rid, bucket, entries, false) end
+add_waiting(class, rid, accepted + raised + revived)
+count(rid, inc, 'a', accepted)
+if earliest then ready_after_push(class, rid, earliest) end
+if raised > 0 then
+  for c = class + 1, 2 do ready_after_claim(c, rid) end
+end
+wake()
+return reply('ok', { accepted, known, raised, revived })

@@ -1,0 +1,45 @@
+-- attach.lua: the first step of every run of a dispatch task. Twice by one delivery: a new run, the old one is fenced off.
+--
+-- ARGV (after those of 0_base.lua): slot; generation; retry count of the task, as asynq tells it.
+-- Status: 'stale' (another generation, or nothing owed), 'refused' (a delivery older than one already seen),
+--   'batch' (what an earlier run left bound, or newly claimed), 'idle', 'due'.
+
+promote()
+local s = load_slot(tonumber(ARGV[ARGS + 1]))
+local gen, retry = tonumber(ARGV[ARGS + 2]), tonumber(ARGV[ARGS + 3])
+if s.state == 'idle' or s.gen ~= gen then
+  wake()
+  return reply('stale')
+end
+if retry < s.retry then
+  wake()
+  return reply('refused')
+end
+s.run, s.retry = s.run + 1, retry
+set_state(s, 'running')
+if s.batch == 0 then return go_on(s) end
+
+-- A batch that an earlier run left. While the app is held its keys wait with the others; closed ones die.
+local hold, kept, cut = held_until(), {}, 0
+local back = {}
+for at, item in ipairs(bound_items(s)) do
+  if item.deadline * 1000 <= now then
+    die(s.rid, item.day, item.k, item, 'window.closed', 'its window closed while it waited for another try', '', no_call())
+  elseif hold > now then
+    back[#back + 1] = item
+  else
+    kept[#kept + 1] = bound_item(item.day, item.k, item.rec)
+    if at <= s.cut then cut = cut + 1 end
+  end
+end
+for i = #back, 1, -1 do give_back(s.rid, back[i]) end
+if #kept == 0 then
+  drop_batch(s)
+  return go_on(s)
+end
+if cut == 0 then cut = #kept end
+s.batch, s.keys, s.cut, s.at = next_batch(), table.concat(kept), cut, permit()
+if hold > 0 then probe() end
+set_batch(s)
+wake()
+return batch_reply(s)

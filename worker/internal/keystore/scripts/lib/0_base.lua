@@ -1,0 +1,49 @@
+-- 0_base.lua: what every script of the key store shares. The files of this folder are put in front of each script, in order.
+--
+-- KEYS[1]  <prefix>meta. Every other name begins with the same prefix, whose hash tag is the app, so that all
+--          keys of a script live on one node. Names that depend on data (a bucket of the ledger, a list of
+--          waiting keys) can only be known in here; keys.go lists them all.
+-- ARGV[1]  now, ms since the epoch; '' for Redis's own clock (always so outside tests: workers' clocks jump)
+-- ARGV[2]  slots that may call at once          ARGV[3]  slots in all, those that wait out a backoff included
+-- ARGV[4]  linger, ms                           ARGV[5]  life of a key: window less margin, s
+-- ARGV[6]  what the ledger outlives its day by, s
+-- ARGV[7]  time between two calls of the app, microseconds; 0 = no limit
+-- ARGV[8]  most keys of one dead letter         ARGV[9]  longest time between two probes of a held app, ms
+--
+-- Every reply is an array:
+--   1 status ('ok', 'batch', 'idle', 'due', 'held', 'stale', 'refused')
+--   2 due slots as slot, generation, slot, generation, ...
+--   3 the next moment at which a wake-up is owed, ms, 0 = none
+--   4 dead letters in the outbox        5 now, ms        6 what the script adds
+
+local P = string.sub(KEYS[1], 1, -5)
+local call, floor, char, byte, sub = redis.call, math.floor, string.char, string.byte, string.sub
+local FULL, DAY, BUCKET = 20, 86400, 300
+local WAITING, RECALLED, DEAD, CANCELLED = 1, 2, 3, 4
+local ARGS = 9
+
+local function clock()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]), tonumber(ARGV[1]) * 1000 end
+  local t = call('TIME')
+  local us = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  return floor(us / 1000), us
+end
+
+local now, now_us = clock()
+local today = floor(now / (DAY * 1000))
+local max_slots, cap_slots = tonumber(ARGV[2]), tonumber(ARGV[3])
+local linger, life, ledger_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local interval, letter_size, probe_max = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+
+-- Numbers over 14 digits lose digits when Lua turns them into text by itself.
+local function int(n) return string.format('%.0f', n) end
+
+local function u2(n) return char(floor(n / 256) % 256, n % 256) end
+local function u3(n) return char(floor(n / 65536) % 256, floor(n / 256) % 256, n % 256) end
+local function u5(n)
+  return char(floor(n / 4294967296) % 256, floor(n / 16777216) % 256) .. u3(n % 16777216)
+end
+local function r2(s, i) local a, b = byte(s, i, i + 1) return a * 256 + b end
+local function r3(s, i) local a, b, c = byte(s, i, i + 2) return a * 65536 + b * 256 + c end
+local function r5(s, i) local a, b = byte(s, i, i + 1) return a * 4294967296 + b * 16777216 + r3(s, i + 2) end
+local function clamp(n, top) if n < 0 then return 0 elseif n > top then return top end return floor(n) end

@@ -1,0 +1,100 @@
+-- The ledger: linear hashing. One bucket is added for every 48 keys, so that a bucket always fits a listpack.
+
+local ledgers = {}
+
+local function ledger(day)
+  local l = ledgers[day]
+  if l then return l end
+  local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b')
+  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false }
+  while l.p * 2 <= l.b do l.p = l.p * 2 end
+  ledgers[day] = l
+  return l
+end
+
+local function hash(k) return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
+
+local function bucket_key(day, l, k)
+  local h = hash(k)
+  local i = h % (2 * l.p)
+  if i >= l.b then i = h % l.p end
+  return P .. 'ledger:' .. day .. ':' .. i
+end
+
+local function expire(key, day) call('EXPIREAT', key, (day + 1) * DAY + ledger_ttl) end
+
+local function split(day, l)
+  local from, to = P .. 'ledger:' .. day .. ':' .. (l.b - l.p), P .. 'ledger:' .. day .. ':' .. l.b
+  local all, put, del = call('HGETALL', from), {}, {}
+  for i = 1, #all, 2 do
+    if hash(sub(all[i], 1, -3)) % (2 * l.p) == l.b then
+      put[#put + 1] = all[i]
+      put[#put + 1] = all[i + 1]
+      del[#del + 1] = all[i]
+    end
+  end
+  if #del > 0 then
+    call('HSET', to, unpack(put))
+    call('HDEL', from, unpack(del))
+    expire(to, day)
+  end
+  l.b = l.b + 1
+  if l.b == l.p * 2 then l.p = l.b end
+end
+
+-- The field of a key: the key, then its robot's number: one key under two robots is two keys.
+local function field(k, rid) return k .. u2(rid) end
+
+local function find(day, k, rid)
+  local l = ledger(day)
+  if l.b == 0 then return nil end
+  return call('HGET', bucket_key(day, l, k), field(k, rid)) or nil
+end
+
+local function write(day, k, rid, rec)
+  local l = ledger(day)
+  if l.b == 0 then l.b, l.p, l.dirty = 1, 1, true end
+  local key = bucket_key(day, l, k)
+  if call('HSET', key, field(k, rid), rec) == 1 then
+    l.n, l.dirty = l.n + 1, true
+    if l.n <= 200 then expire(key, day) end
+    if l.n > l.b * 48 then split(day, l) end
+  end
+end
+
+local function save_ledgers()
+  for day, l in pairs(ledgers) do
+    if l.dirty then
+      call('HSET', P .. 'ledger:' .. day, 'n', l.n, 'b', l.b)
+      expire(P .. 'ledger:' .. day, day)
+      call('SADD', P .. 'days', day)
+    end
+  end
+end
+
+-- A record of the ledger. Waiting: flags, version, attempts, incident, deadline, since. Settled: batch and reason in the
+-- place of since. Flags: state x 8 + class x 2 + ambiguous, and 64 for a key that must be called alone.
+-- r has class, amb, ver, att, inc, deadline, and solo where it matters.
+local function record(state, r, day)
+  return char((r.solo or 0) * 64 + state * 8 + r.class * 2 + r.amb, r.ver, r.att) .. u2(r.inc) ..
+    u3(clamp(r.deadline - (day - 100) * DAY, 16777215))
+end
+
+local function waiting_record(r, day)
+  return record(WAITING, r, day) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215))
+end
+
+local function parse(rec, day)
+  local sc, ver, att = byte(rec, 1, 3)
+  return {
+    state = floor(sc / 8) % 8, class = floor(sc / 2) % 4, amb = sc % 2, solo = floor(sc / 64), ver = ver, att = att,
+    inc = r2(rec, 4), deadline = r3(rec, 6) + (day - 100) * DAY, rec = rec,
+  }
+end
+
+local function since(rec, day) return r3(rec, 9) * 20 + day * DAY * 1000 end
+
+-- Counters: per robot and incident; a accepted, r recalled, d dead, c cancelled. What waits is a - r - d - c - bound.
+local function count(rid, inc, what, by)
+  if by ~= 0 then call('HINCRBY', P .. 'count', rid .. ':' .. inc .. ':' .. what, by) end
+end

@@ -1,0 +1,62 @@
+-- Slots.
+
+local function slot_key(i) return P .. 'slot:' .. i end
+
+local function load_slot(i)
+  local v = call('HMGET', slot_key(i), 'state', 'gen', 'run', 'retry', 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys')
+  return {
+    i = i, state = v[1] or 'idle', gen = tonumber(v[2] or 0), run = tonumber(v[3] or 0), retry = tonumber(v[4] or 0),
+    batch = tonumber(v[5] or 0), rid = tonumber(v[6] or 0), cut = tonumber(v[7] or 0), tries = tonumber(v[8] or 0),
+    note = v[9] or '', at = tonumber(v[10] or 0), keys = v[11] or '',
+  }
+end
+
+local function set_state(s, state)
+  s.state = state
+  call('HSET', slot_key(s.i), 'state', state, 'gen', s.gen, 'run', s.run, 'retry', s.retry)
+  if state == 'idle' then call('HDEL', P .. 'slots', s.i) else call('HSET', P .. 'slots', s.i, s.gen) end
+  if state == 'due' then call('HSET', P .. 'due', s.i, s.gen) else call('HDEL', P .. 'due', s.i) end
+  if state == 'held' then call('HSET', P .. 'held', s.i, s.gen) else call('HDEL', P .. 'held', s.i) end
+end
+
+local function set_batch(s)
+  call('HSET', slot_key(s.i), 'batch', int(s.batch), 'rid', s.rid, 'cut', s.cut, 'tries', s.tries, 'note', s.note,
+    'at', int(s.at), 'keys', s.keys)
+end
+
+local function drop_batch(s)
+  s.batch, s.keys, s.cut, s.tries, s.note = 0, '', 0, 0, ''
+  call('HDEL', slot_key(s.i), 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys')
+end
+
+-- Due at the next generation: a new task is owed, and the runs of the old one are stale from here on.
+local function make_due(s)
+  s.gen, s.retry = s.gen + 1, 0
+  set_state(s, 'due')
+end
+
+-- Bound keys travel as text: day, length, key, record, for each.
+local function bound_item(day, k, rec) return char(day % 250) .. u2(#k) .. k .. sub(rec, 1, 8) end
+
+local function bound_items(s)
+  local items, i = {}, 1
+  while i <= #s.keys do
+    local day = today - (today - byte(s.keys, i)) % 250
+    local n = r2(s.keys, i + 1)
+    local r = parse(sub(s.keys, i + 3 + n, i + 10 + n), day)
+    r.day, r.k = day, sub(s.keys, i + 3, i + 2 + n)
+    items[#items + 1] = r
+    i = i + 11 + n
+  end
+  return items
+end
+
+-- Every key that is bound now, as field -> true.
+local function all_bound()
+  local set = {}
+  for _, i in ipairs(call('HKEYS', P .. 'slots')) do
+    local s = load_slot(tonumber(i))
+    for _, item in ipairs(bound_items(s)) do set[field(item.k, s.rid)] = true end
+  end
+  return set
+end

@@ -1,0 +1,158 @@
+-- Claim.
+
+local swept, popped_total, grave_batch = 0, 0, 0
+local SWEEP = 1000 -- keys that one script run lets die at most, so that none holds Redis up for long
+
+-- One batch number for all that die in this run without a call.
+local function no_call()
+  if grave_batch == 0 then
+    grave_batch = next_batch()
+    remember_call(grave_batch, '')
+  end
+  return grave_batch
+end
+
+local cancelled_incidents
+local function is_cancelled(inc)
+  if not cancelled_incidents then
+    cancelled_incidents = {}
+    for _, i in ipairs(call('SMEMBERS', P .. 'cancelled')) do cancelled_incidents[tonumber(i)] = true end
+  end
+  return cancelled_incidents[inc]
+end
+
+local function dead_robot(rid)
+  local v = call('HGET', P .. 'deadrobots', rid)
+  if not v then return nil end
+  local code, request, message = string.match(v, '^(.-)\n(.-)\n(.*)$')
+  return { code = code, message = message, request = request }
+end
+
+-- What becomes of an entry that was popped: nothing (it no longer counts), 'call', 'solo', or its end here and now.
+local function fate(e, class, rid, robot)
+  local day, k = entry_day(e), sub(e, 3)
+  local rec = find(day, k, rid)
+  if not rec then return nil end
+  local r = parse(rec, day)
+  if r.state ~= WAITING or r.ver ~= byte(e, 1) or r.class ~= class then return nil end
+  if is_cancelled(r.inc) then
+    write(day, k, rid, record(CANCELLED, r, day) .. u5(no_call()))
+    count(rid, r.inc, 'c', 1)
+    return 'gone'
+  elseif r.deadline * 1000 <= now then
+    die(rid, day, k, r, 'window.closed', 'its window closed while it waited; no call was spent on it', '', no_call())
+    return 'gone'
+  elseif robot then
+    die(rid, day, k, r, robot.code, robot.message, robot.request, no_call())
+    return 'gone'
+  end
+  return r.solo == 1 and 'solo' or 'call', bound_item(day, k, rec)
+end
+
+-- Puts back what was popped from place at on, in its old order.
+local function put_back(key, popped, at)
+  for i = #popped, at, -1 do call('LPUSH', key, popped[i]) end
+end
+
+-- Takes keys of one robot and class into got, the earliest deadlines first. Keys whose window has closed, whose incident
+-- was cancelled or whose robot is dead end here without a call. A key that failed alone goes alone again, so that it
+-- cannot sink others.
+-- only_closed: touch nothing but buckets that are wholly closed. Returns true when the batch must go as it is.
+local function gather(class, rid, got, robot, only_closed)
+  local dir, taken, stop = dir_key(class, rid), 0, false
+  while #got < FULL and swept < SWEEP and popped_total < 2 * SWEEP and not stop do
+    local bucket = call('ZRANGE', dir, 0, 0)[1]
+    if not bucket then break end
+    local closed = (tonumber(bucket) + 1) * BUCKET * 1000 <= now
+    if only_closed and not closed then break end
+    local key, want = list_key(class, rid, bucket), FULL - #got
+    if robot or closed then want = 200 end
+    local popped = call('LPOP', key, want) or {}
+    popped_total = popped_total + #popped
+    for at, e in ipairs(popped) do
+      local what, item = fate(e, class, rid, robot)
+      if what == 'solo' and #got > 0 then
+        put_back(key, popped, at)
+        stop = true
+        break
+      end
+      if what then taken = taken + 1 end
+      if what == 'gone' then swept = swept + 1 end
+      if item then got[#got + 1] = item end
+      if what == 'solo' then
+        put_back(key, popped, at + 1)
+        stop = true
+        break
+      end
+    end
+    if call('EXISTS', key) == 0 then call('ZREM', dir, bucket) end
+  end
+  add_waiting(class, rid, -taken)
+  return stop
+end
+
+-- Takes a batch of one robot: of the class that made it ready, filled up from the classes behind it.
+local function gather_robot(class, rid)
+  local got, robot = {}, dead_robot(rid)
+  for c = class, 2 do
+    local stop = gather(c, rid, got, robot, false)
+    ready_after_claim(c, rid)
+    if stop or #got >= FULL then break end
+  end
+  if robot then
+    local left = 0
+    for c = 0, 2 do left = left + tonumber(call('HGET', P .. 'n', c .. ':' .. rid) or 0) end
+    if left == 0 then call('HDEL', P .. 'deadrobots', rid) end
+  end
+  return got
+end
+
+local function bind(s, rid, got)
+  s.batch, s.rid, s.keys = next_batch(), rid, table.concat(got)
+  s.cut, s.tries, s.note, s.at = #got, 0, '', permit()
+  set_batch(s)
+end
+
+-- The one call that may be spent on a held app: the next one is put off.
+local function probe()
+  local every = tonumber(call('HGET', KEYS[1], 'hold_every') or 60000)
+  call('HSET', KEYS[1], 'hold_until', int(now + every), 'hold_probing', 1)
+end
+
+-- Binds the next batch to a slot: urgent before default before bulk, robots in turn, the earliest deadlines of a robot
+-- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found.
+local function claim(s)
+  local held = held_until()
+  if held > now then return 'none' end
+  for class = 0, 2 do
+    while true do
+      if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
+      local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(now), 'LIMIT', 0, 1)[1])
+      if not rid then break end
+      local before = popped_total
+      local got = gather_robot(class, rid)
+      if #got > 0 then
+        if held > 0 then probe() end
+        bind(s, rid, got)
+        return 'batch'
+      end
+      if popped_total == before then -- counted as waiting, yet in no list: trust the lists
+        add_waiting(class, rid, -tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0))
+        ready_after_claim(class, rid)
+      end
+    end
+  end
+  return 'none'
+end
+
+-- Lets keys die whose window has closed, also while the app is held and nobody claims.
+local function sweep()
+  for class = 0, 2 do
+    for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
+      if swept >= SWEEP then return end
+      local before = swept
+      gather(class, tonumber(rid), {}, nil, true)
+      if swept > before then ready_after_claim(class, tonumber(rid)) end
+    end
+  end
+end

@@ -1,0 +1,74 @@
+-- Wake-ups and replies.
+
+-- Makes as many idle slots due as the keys that are ready could use.
+local function wake()
+  if waiting_total <= 0 then return end
+  local slots, held = call('HLEN', P .. 'slots'), call('HLEN', P .. 'held')
+  if slots - held >= max_slots or slots >= cap_slots then return end
+  local hold = held_until()
+  if hold > now then return end
+  local ready = 0
+  for class = 0, 2 do ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
+  if ready == 0 then return end
+  local want = math.min(max_slots, math.max(ready, math.ceil(waiting_total / FULL)))
+  if hold > 0 then want = 1 end
+  if slots - held >= want then return end
+  local busy = {}
+  for _, i in ipairs(call('HKEYS', P .. 'slots')) do busy[tonumber(i)] = true end
+  local active = slots - held
+  for i = 1, cap_slots do
+    if active >= want then break end
+    if not busy[i] then
+      make_due(load_slot(i))
+      active = active + 1
+    end
+  end
+end
+
+-- The next moment at which somebody must look again, though no task is owed now.
+local function next_moment()
+  local t = 0
+  local function sooner(at) if at and (t == 0 or at < t) then t = at end end
+  local hold = held_until()
+  for class = 0, 2 do
+    local r = call('ZRANGEBYSCORE', P .. 'ready:' .. class, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    sooner(tonumber(r[2]))
+  end
+  local l = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
+  sooner(tonumber(l[2]))
+  if hold > now and (waiting_total > 0 or t > 0) then t = math.max(hold, t) end
+  return t
+end
+
+local function reply(status, extra)
+  bury()
+  save_ledgers()
+  local at = 0
+  if status ~= 'batch' then at = next_moment() end
+  return { status, call('HGETALL', P .. 'due'), at, call('HLEN', P .. 'outbox'), now, extra or {} }
+end
+
+-- The batch that a slot holds, for whoever is to call: number, run, robot, how many of the keys to call, tries so far,
+-- note, microseconds until the permit, when the app last had a success, the keys.
+local function batch_reply(s)
+  return reply('batch', { s.batch, s.run, name_of('robot', s.rid), s.cut, s.tries, s.note, math.max(0, s.at - now_us),
+    tonumber(call('HGET', KEYS[1], 'ok_at') or 0), s.keys })
+end
+
+-- Goes on with a slot that holds no batch: the next one, or idle, or due again.
+local function go_on(s)
+  local got = claim(s)
+  if got == 'batch' then
+    if s.state ~= 'running' then set_state(s, 'running') end
+    wake()
+    return batch_reply(s)
+  end
+  drop_batch(s)
+  if got == 'more' then
+    make_due(s)
+  else
+    set_state(s, 'idle')
+  end
+  wake()
+  return reply(s.state)
+end

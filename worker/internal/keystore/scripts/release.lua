@@ -1,0 +1,5 @@
+-- release.lua: ends the app's hold, because an operator says that what caused it is mended.
+
+release()
+wake()
+return reply('ok')

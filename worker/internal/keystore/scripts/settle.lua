@@ -1,0 +1,90 @@
+-- settle.lua: writes what became of a batch, and claims the next one in the same step. Sent again, it changes nothing.
+--
+-- ARGV (after those of 0_base.lua):
+--   1 slot  2 generation  3 run  4 batch
+--   5 outcomes, two characters for each bound key in its order: what, and which row of the table below (from '0'):
+--     r recalled, d dead (row: code, message), w waits again, l waits for later (row: delay in ms), s the same and then
+--     is called alone, k stays bound
+--   6 attempt counted: 0 or 1      7 answer lost, so that the called keys are ambiguous: 0 or 1    8 request id
+--   9 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield
+--  10 how many of the kept keys the next call takes   11 tries   12 note
+--  13 throttled: rest, ms; '' = not      14 hold: code ('' = none)   15 its message   16 its first probe after, ms
+--  17 1 = the app answered as it should: ends a hold
+--  18 robot dead: code ('' = not)        19 its message
+--  20... the rows, two values each
+-- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'.
+
+local A = function(i) return ARGV[ARGS + i] end
+promote()
+local s = load_slot(tonumber(A(1)))
+if s.state == 'idle' or s.gen ~= tonumber(A(2)) then
+  wake()
+  return reply('stale')
+end
+if s.run ~= tonumber(A(3)) then
+  wake()
+  return reply('refused')
+end
+if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
+  wake()
+  if s.state == 'running' then return batch_reply(s) end
+  return reply(s.state)
+end
+
+local outs, counted, amb, request, mode = A(5), tonumber(A(6)), tonumber(A(7)), A(8), A(9)
+local items, kept, back, recalled, settled = bound_items(s), {}, {}, {}, false
+
+local function row(i) local at = 20 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+
+local function apply(i, item)
+  local what = sub(outs, 2 * i - 1, 2 * i - 1)
+  if i <= s.cut then
+    item.att = math.min(255, item.att + counted)
+    if amb == 1 then item.amb = 1 end
+  end
+  if what == 'r' then
+    write(item.day, item.k, s.rid, record(RECALLED, item, item.day) .. u5(s.batch))
+    recalled[item.inc] = (recalled[item.inc] or 0) + 1
+    settled = true
+  elseif what == 'd' then
+    local code, message = row(i)
+    die(s.rid, item.day, item.k, item, code, message, request, s.batch)
+    settled = true
+  elseif what == 'l' or what == 's' then
+    if what == 's' then item.solo = 1 end
+    defer(s.rid, item, tonumber((row(i))))
+  elseif what == 'k' then
+    kept[#kept + 1] = bound_item(item.day, item.k, record(WAITING, item, item.day))
+  else
+    back[#back + 1] = item
+  end
+end
+
+for i, item in ipairs(items) do apply(i, item) end
+for i = #back, 1, -1 do give_back(s.rid, back[i]) end
+for inc, n in pairs(recalled) do
+  count(s.rid, inc, 'r', n)
+  call('HSET', KEYS[1], 'ok_at', int(now))
+end
+if settled then remember_call(s.batch, request) end
+if A(18) ~= '' then call('HSET', P .. 'deadrobots', s.rid, A(18) .. '\n' .. request .. '\n' .. A(19)) end
+if A(13) ~= '' then throttle(tonumber(A(13))) end
+if A(14) ~= '' then hold(A(14), A(15), tonumber(A(16))) end
+if A(17) == '1' then release() end
+
+if #kept == 0 then
+  drop_batch(s)
+  if mode == 'yield' then
+    make_due(s)
+    wake()
+    return reply('due')
+  end
+  return go_on(s)
+end
+s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept), tonumber(A(10)), tonumber(A(11)), A(12)
+if mode == 'call' then s.at = permit() end
+set_batch(s)
+if mode == 'held' then set_state(s, 'held') elseif mode == 'yield' then make_due(s) end
+wake()
+if mode == 'call' then return batch_reply(s) end
+return reply(s.state)

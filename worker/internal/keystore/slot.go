@@ -1,0 +1,84 @@
+package keystore
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"dingrecall/worker/internal/flow"
+)
+
+// Attach begins a run of a slot: the first step of every run of its task. retry is the retry count of the task as the queue
+// tells it; a delivery older than one already seen is refused.
+func (s *Store) Attach(ctx context.Context, slot int, generation int64, retry int) (*Reply, error) {
+	return s.step(ctx, "attach", attachScript, slot, generation, retry)
+}
+
+// Settle writes the outcome of the call of a batch and, in the same step, claims the next or does what s.Next says.
+// Sent again, it changes nothing and is answered with what the slot holds now.
+func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow.Settlement) (*Reply, error) {
+	outs, rows := encodeOutcomes(o.Outcomes)
+	rest, holdCode, holdMessage, probe := "", "", "", "0"
+	if o.Rest > 0 {
+		rest = strconv.FormatInt(o.Rest.Milliseconds(), 10)
+	}
+	if o.Hold != nil {
+		holdCode, holdMessage = o.Hold.Code, o.Hold.Message
+		probe = strconv.FormatInt(o.Hold.Probe.Milliseconds(), 10)
+	}
+	robotCode, robotMessage := "", ""
+	if o.DeadRobot != nil {
+		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
+	}
+	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), flag(o.Lost), o.RequestID, string(o.Next),
+		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage}
+	for _, r := range rows {
+		args = append(args, r[0], r[1])
+	}
+	return s.step(ctx, "settle", settleScript, args...)
+}
+
+// encodeOutcomes gives two characters for each key, the fate and a row of the table of what fates need.
+func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
+	outs := make([]byte, 0, 2*len(outcomes))
+	var rows [][2]string
+	index := map[[2]string]int{}
+	for _, o := range outcomes {
+		row := byte('0')
+		if o.Fate == flow.FateDead || o.Fate == flow.FateLater || o.Fate == flow.FateSolo {
+			r := [2]string{o.Code, o.Message}
+			if o.Fate != flow.FateDead {
+				r = [2]string{strconv.FormatInt(o.Delay.Milliseconds(), 10), ""}
+			}
+			i, ok := index[r]
+			if !ok {
+				i = len(rows)
+				index[r] = i
+				rows = append(rows, r)
+			}
+			row = byte('0' + i)
+		}
+		outs = append(outs, byte(o.Fate), row)
+	}
+	return string(outs), rows
+}
+
+// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. It tells how long to
+// wait for it. ok is false when the batch is no longer this run's.
+func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (wait time.Duration, ok bool, err error) {
+	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch)
+	if err != nil || r.Status != StatusOK {
+		return 0, false, err
+	}
+	n, err := r.ints(1)
+	if err != nil {
+		return 0, false, err
+	}
+	return time.Duration(n[0]) * time.Microsecond, true, nil
+}
+
+// Takeover makes the slot of a run that is known to be gone, or that gives up before its call, due at its next generation,
+// with its batch still bound.
+func (s *Store) Takeover(ctx context.Context, at flow.SlotRun) (*Reply, error) {
+	return s.step(ctx, "takeover", takeoverScript, at.Slot, at.Generation, at.Run)
+}

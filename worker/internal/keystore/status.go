@@ -1,0 +1,224 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"dingrecall/worker/internal/flow"
+)
+
+// Counts says how many keys are in which state.
+type Counts struct {
+	Accepted  int64
+	Waiting   int64 // for their turn or for later
+	Bound     int64
+	Recalled  int64
+	Dead      int64
+	Cancelled int64
+}
+
+func (c *Counts) add(o Counts) {
+	c.Accepted += o.Accepted
+	c.Waiting += o.Waiting
+	c.Bound += o.Bound
+	c.Recalled += o.Recalled
+	c.Dead += o.Dead
+	c.Cancelled += o.Cancelled
+}
+
+// Group is the counts of one robot in one incident.
+type Group struct {
+	RobotCode string
+	Incident  string // "" = none
+	Counts    Counts
+}
+
+// HoldStatus says why an app is at rest.
+type HoldStatus struct {
+	flow.Reason
+	Since     time.Time
+	NextProbe time.Time
+}
+
+// AppStatus is a consistent picture of an app: everything in it was read in one transaction.
+type AppStatus struct {
+	App    string
+	Total  Counts
+	Groups []Group // by robot and incident, sorted
+	Slots  int     // not idle
+	Held   int     // of those, waiting out a backoff
+	Later  int64   // of the waiting keys, those that wait for later
+	Outbox int64   // dead letters that the queue does not have yet
+	Hold   *HoldStatus
+	Share  float64 // of the configured rate, as throttle answers left it when last changed
+	LastOK time.Time
+}
+
+// Status reads how the app stands.
+func (s *Store) Status(ctx context.Context) (AppStatus, error) {
+	slots, err := s.rdb.HKeys(ctx, name(s.app, "slots")).Result()
+	if err != nil {
+		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
+	}
+	var q statusQuery
+	_, err = s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		q.read(ctx, p, s.app, slots)
+		return nil
+	})
+	if err != nil {
+		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
+	}
+	st, err := q.status(s.app)
+	if err != nil {
+		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
+	}
+	return st, nil
+}
+
+type statusQuery struct {
+	counts, robots, incidents, meta, busy, held *redis.MapStringStringCmd
+	later, outbox                               *redis.IntCmd
+	bound                                       []*redis.SliceCmd
+}
+
+func (q *statusQuery) read(ctx context.Context, p redis.Pipeliner, app string, slots []string) {
+	q.counts = p.HGetAll(ctx, name(app, "count"))
+	q.robots = p.HGetAll(ctx, name(app, "robot", "name"))
+	q.incidents = p.HGetAll(ctx, name(app, "incident", "name"))
+	q.meta = p.HGetAll(ctx, name(app, "meta"))
+	q.busy = p.HGetAll(ctx, name(app, "slots"))
+	q.held = p.HGetAll(ctx, name(app, "held"))
+	q.later = p.ZCard(ctx, name(app, "later"))
+	q.outbox = p.HLen(ctx, name(app, "outbox"))
+	for _, i := range slots {
+		q.bound = append(q.bound, p.HMGet(ctx, name(app, "slot", i), "rid", "keys"))
+	}
+}
+
+func (q *statusQuery) status(app string) (AppStatus, error) {
+	meta := q.meta.Val()
+	st := AppStatus{App: app, Slots: len(q.busy.Val()), Held: len(q.held.Val()), Later: q.later.Val(), Outbox: q.outbox.Val(), Share: 1}
+	st.LastOK = millis(meta["ok_at"])
+	if meta["share"] != "" {
+		share, err := strconv.ParseFloat(meta["share"], 64)
+		if err != nil {
+			return st, errShape
+		}
+		st.Share = share
+	}
+	if meta["hold_code"] != "" {
+		st.Hold = &HoldStatus{Reason: flow.Reason{Code: meta["hold_code"], Message: meta["hold_message"]},
+			Since: millis(meta["hold_since"]), NextProbe: millis(meta["hold_until"])}
+	}
+	groups, err := q.groups()
+	if err != nil {
+		return st, err
+	}
+	if err := q.addBound(groups); err != nil {
+		return st, err
+	}
+	for id, g := range groups {
+		c := &g.Counts
+		c.Waiting = c.Accepted - c.Recalled - c.Dead - c.Cancelled - c.Bound
+		g.RobotCode, g.Incident = q.robots.Val()[id.robot], q.incidents.Val()[id.incident]
+		st.Total.add(*c)
+		st.Groups = append(st.Groups, *g)
+	}
+	sort.Slice(st.Groups, func(i, j int) bool {
+		a, b := st.Groups[i], st.Groups[j]
+		if a.Incident != b.Incident {
+			return a.Incident < b.Incident
+		}
+		return a.RobotCode < b.RobotCode
+	})
+	return st, nil
+}
+
+type groupID struct{ robot, incident string }
+
+func (q *statusQuery) groups() (map[groupID]*Group, error) {
+	groups := map[groupID]*Group{}
+	for field, v := range q.counts.Val() {
+		part := strings.Split(field, ":")
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || len(part) != 3 {
+			return nil, errShape
+		}
+		id := groupID{part[0], part[1]}
+		if groups[id] == nil {
+			groups[id] = &Group{}
+		}
+		c := &groups[id].Counts
+		switch part[2] {
+		case "a":
+			c.Accepted = n
+		case "r":
+			c.Recalled = n
+		case "d":
+			c.Dead = n
+		case "c":
+			c.Cancelled = n
+		default:
+			return nil, errShape
+		}
+	}
+	return groups, nil
+}
+
+// addBound counts the keys of the slots. A bound key's incident stands in its record.
+func (q *statusQuery) addBound(groups map[groupID]*Group) error {
+	for _, cmd := range q.bound {
+		v := cmd.Val()
+		rid, ok1 := v[0].(string)
+		items, ok2 := v[1].(string)
+		if !ok1 || !ok2 {
+			continue // no batch is bound to it
+		}
+		for len(items) >= 3 {
+			n := int(items[1])<<8 | int(items[2])
+			if len(items) < 11+n {
+				return errShape
+			}
+			rec := items[3+n : 11+n]
+			id := groupID{rid, strconv.Itoa(int(rec[3])<<8 | int(rec[4]))}
+			if groups[id] == nil {
+				groups[id] = &Group{}
+			}
+			groups[id].Counts.Bound++
+			items = items[11+n:]
+		}
+	}
+	return nil
+}
+
+func millis(s string) time.Time {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n)
+}
+
+// BusySlots gives every slot that is not idle, with its generation: each is owed a task.
+func (s *Store) BusySlots(ctx context.Context) ([]flow.DueSlot, error) {
+	m, err := s.rdb.HGetAll(ctx, name(s.app, "slots")).Result()
+	if err != nil {
+		return nil, fmt.Errorf("key store of app %q: slots: %w", s.app, err)
+	}
+	out := make([]flow.DueSlot, 0, len(m))
+	for slot, gen := range m {
+		i, err1 := strconv.Atoi(slot)
+		g, err2 := strconv.ParseInt(gen, 10, 64)
+		if err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("key store of app %q: slots: %w", s.app, errShape)
+		}
+		out = append(out, flow.DueSlot{Slot: i, Generation: g})
+	}
+	return out, nil
+}

@@ -1,0 +1,195 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"dingrecall/worker/internal/flow"
+)
+
+// Params is what the scripts have to know of an app's settings. The zero value is not usable: see Validate.
+type Params struct {
+	Slots     int           // calls in flight at most, 1 to 255
+	SlotsCap  int           // slots at most, those that wait out a backoff included; at least Slots
+	Linger    time.Duration // how long fewer than a full call wait for company; 0 = not at all
+	Life      time.Duration // from sending to the deadline: the window less the margin; whole seconds
+	LedgerTTL time.Duration // how long the ledger of a day outlives the day
+	Interval  time.Duration // between two calls of the app; 0 = no limit
+	Letter    int           // keys in one dead letter at most
+	ProbeMax  time.Duration // the longest time between two probes of a held app
+}
+
+// Validate tells what is wrong with the parameters.
+func (p Params) Validate() error {
+	switch {
+	case p.Slots < 1 || p.Slots > 255 || p.SlotsCap < p.Slots || p.SlotsCap > 255:
+		return fmt.Errorf("slots must be 1 to 255 and at most the cap: %d, cap %d", p.Slots, p.SlotsCap)
+	case p.Linger < 0 || p.Interval < 0:
+		return errors.New("linger and interval must not be negative")
+	case p.Life < time.Second:
+		return fmt.Errorf("the window less the margin must be at least a second: %v", p.Life)
+	case p.LedgerTTL < 48*time.Hour:
+		return fmt.Errorf("the ledger must outlive its day by 48 hours at least: %v", p.LedgerTTL)
+	case p.LedgerTTL > 200*24*time.Hour:
+		return fmt.Errorf("the ledger cannot be kept for longer than 200 days: %v", p.LedgerTTL)
+	case p.Letter < 1 || p.ProbeMax < time.Second:
+		return errors.New("a dead letter holds one key at least, and probes are a second apart at least")
+	}
+	return nil
+}
+
+// Store is the key store of one app. It is safe for concurrent use.
+type Store struct {
+	rdb    redis.UniversalClient
+	app    string
+	params func() Params
+	now    func() time.Time // nil: Redis's clock
+}
+
+// New makes the key store of an app. params is asked at each step, since the number of slots follows the latency of calls.
+// now is for tests; nil means Redis's own clock, which is the same for all workers.
+func New(rdb redis.UniversalClient, app string, params func() Params, now func() time.Time) *Store {
+	return &Store{rdb: rdb, app: app, params: params, now: now}
+}
+
+// App gives the app whose keys these are.
+func (s *Store) App() string { return s.app }
+
+func (s *Store) clockArg() string {
+	if s.now == nil {
+		return ""
+	}
+	return strconv.FormatInt(s.now().UnixMilli(), 10)
+}
+
+// run runs a script with the arguments that all of them share in front of its own.
+func (s *Store) run(ctx context.Context, what string, sc *redis.Script, args ...any) (any, error) {
+	p := s.params()
+	all := make([]any, 0, 9+len(args))
+	all = append(all, s.clockArg(), p.Slots, p.SlotsCap, p.Linger.Milliseconds(), int64(p.Life/time.Second),
+		int64(p.LedgerTTL/time.Second), p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds())
+	all = append(all, args...)
+	v, err := sc.Run(ctx, s.rdb, []string{name(s.app, "meta")}, all...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("key store of app %q: %s: %w", s.app, what, err)
+	}
+	return v, nil
+}
+
+func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ...any) (*Reply, error) {
+	v, err := s.run(ctx, what, sc, args...)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeReply(v)
+	if err != nil {
+		return nil, fmt.Errorf("key store of app %q: %s: %w", s.app, what, err)
+	}
+	return r, nil
+}
+
+// Admission is what a producer hands in for one robot.
+type Admission struct {
+	RobotCode string
+	Keys      []string
+	SentAt    time.Time   // when all were sent; zero = as the admission happens
+	SentAts   []time.Time // where they differ: one for each key, zero as above
+	Class     flow.Class
+	Incident  string
+	Force     bool  // revive keys that are dead
+	Fence     int64 // with Force: only those that died in this batch; 0 = any
+}
+
+// Admitted tells what became of an admission.
+type Admitted struct {
+	Accepted int // new keys
+	Known    int // keys that were accepted before, in whatever state
+	Raised   int // of those known before, moved to a more urgent class
+	Revived  int // dead keys that wait again
+}
+
+// maxAdmit bounds the time for which one admission keeps Redis to itself.
+const maxAdmit = 500
+
+// Admit takes keys in, each once, and wakes slots for them. Calling it again with the same keys changes nothing. When it
+// fails, some of the keys may be in; calling again is how to get the others in.
+func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error) {
+	if len(a.SentAts) > 0 && len(a.SentAts) != len(a.Keys) {
+		return Admitted{}, nil, fmt.Errorf("%d keys with %d times", len(a.Keys), len(a.SentAts))
+	}
+	var total Admitted
+	var last *Reply
+	for from := 0; from < len(a.Keys); from += maxAdmit {
+		to := min(from+maxAdmit, len(a.Keys))
+		r, err := s.step(ctx, "admit", admitScript, admitArgs(a, from, to)...)
+		if err != nil {
+			return total, last, err
+		}
+		n, err := r.ints(4)
+		if err != nil {
+			return total, last, fmt.Errorf("key store of app %q: admit: %w", s.app, err)
+		}
+		total.Accepted += int(n[0])
+		total.Known += int(n[1])
+		total.Raised += int(n[2])
+		total.Revived += int(n[3])
+		last = r
+	}
+	return total, last, nil
+}
+
+func admitArgs(a Admission, from, to int) []any {
+	args := make([]any, 0, 6+2*(to-from))
+	sent := unix(a.SentAt)
+	if len(a.SentAts) > 0 {
+		sent = ""
+	}
+	args = append(args, a.RobotCode, int(a.Class), a.Incident, flag(a.Force), a.Fence, sent)
+	for _, k := range a.Keys[from:to] {
+		args = append(args, pack(k))
+	}
+	if len(a.SentAts) > 0 {
+		for _, t := range a.SentAts[from:to] {
+			args = append(args, unix(t))
+		}
+	}
+	return args
+}
+
+func unix(t time.Time) string {
+	if t.IsZero() {
+		return "0"
+	}
+	return strconv.FormatInt(t.Unix(), 10)
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Wake looks for keys whose moment has come and wakes slots for them. It is harmless at any time.
+func (s *Store) Wake(ctx context.Context) (*Reply, error) {
+	return s.step(ctx, "wake", wakeScript)
+}
+
+// Cancel marks an incident: none of its keys is called any more. False when no key was ever accepted under that name.
+func (s *Store) Cancel(ctx context.Context, incident string) (bool, *Reply, error) {
+	r, err := s.step(ctx, "cancel", cancelScript, incident)
+	if err != nil {
+		return false, nil, err
+	}
+	return r.Status == StatusOK, r, nil
+}
+
+// Release ends the app's hold.
+func (s *Store) Release(ctx context.Context) (*Reply, error) {
+	return s.step(ctx, "release", releaseScript)
+}
