@@ -66,7 +66,7 @@ func (l *loader) walk(prefix string, section map[string]any, values map[string]a
 		case path == "apps":
 			list, ok := value.([]any)
 			if !ok && value != nil {
-				l.problem(name, path, quote(value), "is not a list; begin each app with a hyphen")
+				l.problem(name, path, "", "is not a list; begin each app with a hyphen")
 			}
 			l.fileApps = list
 		case prefix == "" && sections[key]:

@@ -319,7 +319,7 @@ func TestBadFiles(t *testing.T) {
 		"list":        {"- a\n", "top level must be sections"},
 		"documents":   {"redis:\n  db: 1\n---\nlog: {}\n", "etc/recall.yaml:3: a second YAML document"},
 		"section":     {"redis: 127.0.0.1:6379\n", "redis: is a section"},
-		"apps":        {"apps: main\n", `apps: "main" is not a list`},
+		"apps":        {"apps: main\n", `apps: is not a list`},
 		"app":         {"apps: [main]\n", "apps[0]: is not a section"},
 		"binary":      {"\x00\x01\x02", "this is not YAML"},
 		"alias":       {"redis:\n  addr: *hunter2\n", "this is not YAML"},
@@ -344,6 +344,24 @@ func TestBadFiles(t *testing.T) {
 			t.Parallel()
 			mustLoad(t, sourcesOf(files(text)))
 		})
+	}
+}
+
+// TestMisplacedSecretsAreNotShown: a secret in the file is refused, wherever it stands, and the line does not repeat it.
+func TestMisplacedSecretsAreNotShown(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"redis: {password: hunter2}", "redis: {passwd: hunter2}", "redis: hunter2", "redis: [hunter2]", "redis: {addr: 'redis://:hunter2@h:1'}",
+		"redis: {addr: 'u:hunter2@h:1'}", "redis: {password: *hunter2}", "redis: {password: !!int hunter2}", "admin: {token: hunter2}", "secret: hunter2",
+		"apps: hunter2", "apps: [hunter2]", "apps: [{name: a, appKey: k, appSecret: hunter2}]", "apps: [{name: a, appKey: k, secret: hunter2}]",
+		"apps: [{name: a, appKey: k, appSecret: {value: hunter2}}]", "upstream: {baseURL: 'https://u:hunter2@h'}", "hunter2",
+	} {
+		_, err := Load(sourcesOf(files(text)))
+		if err == nil {
+			t.Errorf("%s: accepted", text)
+			continue
+		}
+		noSecretIn(t, text, allVerbs(err), "hunter2")
 	}
 }
 

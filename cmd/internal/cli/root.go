@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +83,8 @@ func (e Env) Getenv(name string) string {
 type app struct {
 	Env
 	configFile string
+	// running is set once a command's own code runs: an error before that is one of flags or arguments.
+	running bool
 }
 
 // commands lists the subcommands in the order of the help text. A new one is a file with a function of this shape and one line here.
@@ -91,23 +94,52 @@ var commands = []func(*app) *cobra.Command{
 }
 
 // Run runs the program and returns its exit status. It does not exit, and writes only to the streams of env.
-func Run(ctx context.Context, env Env) (code int) {
-	env = env.withDefaults()
+func Run(ctx context.Context, env Env) int {
+	return (&app{Env: env.withDefaults()}).execute(ctx)
+}
+
+// execute runs the command that the arguments name, and puts its error into words and into a status. Tests add commands of their own.
+func (a *app) execute(ctx context.Context, more ...func(*app) *cobra.Command) (code int) {
 	defer func() {
 		if p := recover(); p != nil {
-			fmt.Fprintf(env.Err, "recall: this is a bug in recall, please report it: %v%s\n", p, panicSite())
+			printError(a.Err, fmt.Errorf("this is a bug in recall, please report it: %s%s", strings.Join(strings.Fields(fmt.Sprint(p)), " "), panicSite()))
 			code = ExitFailure
 		}
 	}()
-	root := newRoot(&app{Env: env})
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		printError(env.Err, err)
+	err := newRoot(a, more...).ExecuteContext(ctx)
+	if err != nil && !a.running {
+		err = badInput(err)
 	}
-	return exitCode(ctx, err)
+	code = exitCode(ctx, err)
+	if code == ExitInterrupted && isBare(err) {
+		err = fmt.Errorf("interrupted (%w)", err)
+	}
+	if err != nil {
+		printError(a.Err, err)
+	}
+	return code
 }
 
-func newRoot(a *app) *cobra.Command {
+// isBare says whether an error has no exit status of its own: no command has put it into words.
+func isBare(err error) bool {
+	var exit *exitError
+	return !errors.As(err, &exit)
+}
+
+// markRunning makes every command note that its own code has begun.
+func (a *app) markRunning(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.running = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.markRunning(sub)
+	}
+}
+
+func newRoot(a *app, more ...func(*app) *cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "recall",
 		Short: "Recall messages that DingTalk robots have sent, in bulk, before their 24 hours are over.",
@@ -123,8 +155,8 @@ up to 20 keys a call, within the app's rate, those first whose 24 hours end firs
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetVersionTemplate("recall {{.Version}}\n")
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), `Use "{{.CommandPath}} [command] --help" for more information about a command.`,
-		`"{{.CommandPath}} [command] --help" says more about a command.`, 1))
+	// A command that only holds others is not run by itself: its usage is that of its subcommands.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	root.SetFlagErrorFunc(flagError)
 	asGroup(root)
 
@@ -137,15 +169,16 @@ up to 20 keys a call, within the app's rate, those first whose 24 hours end firs
 	bindConfig(flags, "log-level", "log.level")
 	bindConfig(flags, "log-format", "log.format")
 
-	for _, newCmd := range commands {
+	for _, newCmd := range slices.Concat(commands, more) {
 		root.AddCommand(newCmd(a))
 	}
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "help" {
-			cmd.Short = "Help about a command"
+			cmd.Short = "Say more about a command"
 		}
 	}
+	a.markRunning(root)
 	return root
 }
 
