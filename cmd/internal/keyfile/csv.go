@@ -209,8 +209,9 @@ func (s *scanner) csvLine(line []byte) error {
 func (s *scanner) joinLines(first []byte) (record []byte, cells [][]byte, err error) {
 	record = append([]byte(nil), first...)
 	at, end := s.lines.number, len(first)
+	sep := s.f.layout.columns.sep
 	var taken []savedLine
-	for len(record) <= MaxLineBytes {
+	for open := true; open && len(record) <= MaxLineBytes; {
 		line, tooLong, nextErr := s.lines.next()
 		if nextErr != nil {
 			s.readErr = nextErr // told after the lines that were given back
@@ -221,20 +222,45 @@ func (s *scanner) joinLines(first []byte) (record []byte, cells [][]byte, err er
 		if tooLong {
 			break
 		}
-		if bytes.IndexByte(line, '"') < 0 {
-			continue // cannot close it
-		}
-		cells, err = splitRecord(s.cells[:0], record, s.f.layout.columns.sep)
-		if err == nil {
-			return record, cells, nil
-		}
-		if errors.Is(err, errAfterQuote) {
+		// Each line is looked at once, with what the lines before it left open. To split the whole record again and
+		// again would take hours where somebody opens a quote at the top of a long file.
+		if open, err = quoteOpen(line, sep); err != nil {
 			break
+		}
+		if !open {
+			if cells, err = splitRecord(s.cells[:0], record, sep); err == nil {
+				return record, cells, nil
+			}
 		}
 	}
 	s.lines.unread(taken)
 	s.lines.number = at
 	return record[:end], s.cells[:0], errOpenQuote
+}
+
+// quoteOpen says whether a quote is open at the end of a line at whose beginning one is.
+func quoteOpen(line []byte, sep byte) (bool, error) {
+	for {
+		_, rest, err := splitQuoted(line)
+		if err != nil {
+			return true, nil //nolint:nilerr // no end in this line: it may be in the next
+		}
+		if len(rest) == 0 {
+			return false, nil
+		}
+		if rest[0] != sep {
+			return false, errAfterQuote
+		}
+		line = rest[1:]
+		for len(line) == 0 || line[0] != '"' { // cells without quotes
+			i := bytes.IndexByte(line, sep)
+			if i < 0 {
+				return false, nil
+			}
+			line = line[i+1:]
+		}
+		line = line[1:]
+	}
 }
 
 func allBlank(cells [][]byte) bool {

@@ -38,6 +38,8 @@ func TestRows(t *testing.T) {
 		{name: "csv: text after a quote", content: header + `"a"b,r,` + "\nb,r,\n", rows: []string{"3 b r -"}, bad: []string{"2 text after a closing quote"}},
 		{name: "csv: a quote without its end spoils its line only", content: header + "\"a,r,\nb,r,\nc,r,\n", rows: []string{"3 b r -", "4 c r -"}, bad: []string{"2 a quote that opens here is not closed"}},
 		{name: "csv: two such", content: header + "a,\"r,\nb,r,\n\"c,r,\nd,r,", rows: []string{"3 b r -", "5 d r -"}, bad: []string{"2 not closed", "4 not closed"}},
+		{name: "csv: a cell over many lines that opens and closes others", content: "robotCode,note,key\nr,\"\n\"\"\n\",\"\na\"\nr,\"\nx\",\"b\"\nr,\"\"\"\n\"x,c\nr,,d\n",
+			rows: []string{"6 b r -", "10 d r -"}, bad: []string{"2 control", "8 not closed", "9 not closed"}},
 		{name: "csv: a byte order mark", content: "\ufeff" + header + "a,r,", rows: []string{"2 a r -"}},
 		{name: "csv: # is a column", content: "#\tprocessQueryKey\trobotCode\r\n1\ta\tr\r\n# 2\tb\tr\r\n", rows: []string{"2 a r -"}},
 		{name: "csv: exact name before alias", content: "key,processQueryKey,robot\n1,a,r\n", rows: []string{"2 a r -"}},
@@ -133,4 +135,20 @@ func TestDefaults(t *testing.T) {
 	rows, bad := scan(t, f)
 	equal(t, "rows", rows, []string{"2 a d 2026-11-23T09:00:00Z", "3 b r 2026-11-23T08:00:00Z"})
 	equal(t, "bad", bad, nil)
+}
+
+// Quotes that stay open cost time in proportion to the file, however they are placed.
+func TestOpenQuotesAreCheap(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{"doubled": "\"\"\n", "closed and opened": "\",\"\n", "none": "a\n", "odd": "\"\"\"x\n"} {
+		content := "key,robotCode\n\"a\n" + strings.Repeat(line, 400_000)
+		start := time.Now()
+		rows, bad := scan(t, open(t, content, Options{Robot: "r"}))
+		if len(rows)+len(bad) == 0 {
+			t.Errorf("%s: nothing was read", name)
+		}
+		if took := time.Since(start); took > time.Minute { // quadratic, it takes hours
+			t.Errorf("%s: took %v", name, took)
+		}
+	}
 }
