@@ -166,7 +166,7 @@ func (c *Config) AppOf(robotCode string) (App, bool) {
 	var rest App
 	found := false
 	for _, app := range c.Apps {
-		if robotCode != AnyRobot && slices.Contains(app.Robots, robotCode) {
+		if slices.Contains(app.Robots, robotCode) {
 			return app, true
 		}
 		if slices.Contains(app.Robots, AnyRobot) {

@@ -47,6 +47,9 @@ func (a *app) checkOnline(ctx context.Context, cfg *config.Config) error {
 	var failures []error
 	if rdb, err := openRedis(ctx, cfg.Redis); err != nil {
 		failures = append(failures, err)
+		if ctx.Err() != nil {
+			return err
+		}
 	} else {
 		_ = rdb.Close()
 		fmt.Fprintf(a.Out, "# Redis at %s answers\n", cfg.Redis.Addr)
@@ -59,7 +62,7 @@ func (a *app) checkOnline(ctx context.Context, cfg *config.Config) error {
 	for _, app := range cfg.Apps {
 		token, err := client.FetchToken(ctx, upstream.Credentials{AppKey: app.AppKey, AppSecret: app.AppSecret})
 		if err != nil {
-			failures = append(failures, fmt.Errorf("app %q: no token from %s: %w; check appKey, the secret and upstream.baseURL", app.Name, cfg.Upstream.BaseURL, err))
+			failures = append(failures, fmt.Errorf("app %q at %s: %w", app.Name, cfg.Upstream.BaseURL, err))
 			continue
 		}
 		fmt.Fprintf(a.Out, "# app %q has a token, good until %s\n", app.Name, token.ExpiresAt.Format(time.RFC3339))

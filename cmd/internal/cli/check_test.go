@@ -113,7 +113,7 @@ func TestCheckOnlineReportsAllThatFails(t *testing.T) {
 	}
 	for _, want := range []string{
 		"recall: Redis at " + redis.Addr() + " wants a password; set RECALL_REDIS_PASSWORD or redis.passwordFile\n",
-		`recall: app "default": no token from `, "invalidClientIdOrSecret",
+		`recall: app "default" at http://127.0.0.1:`, "invalidClientIdOrSecret",
 	} {
 		if !strings.Contains(got.err, want) {
 			t.Errorf("no %q in\n%s", want, got.err)

@@ -215,6 +215,21 @@ func TestBoundFlagsOverrideTheConfiguration(t *testing.T) {
 	}
 }
 
+// TestSecretsOnlyWhereNeeded: a host that only submits can share the file without being able to read the apps' secrets.
+func TestSecretsOnlyWhereNeeded(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "apps:\n  - {name: main, appKey: k, appSecretFile: nowhere}\n")
+	for what, code := range map[need]int{needRedis: ExitOK, needApps: ExitBadInput} {
+		got := withCommand(t.Context(), func(a *app, cmd *cobra.Command) error {
+			_, err := a.loadConfig(cmd, what)
+			return err
+		}, "--needed=1", "--config", file)
+		if got.code != code || (code != ExitOK) != strings.Contains(got.err, "apps[0].appSecretFile") {
+			t.Errorf("need %d: %+v", what, got)
+		}
+	}
+}
+
 func TestEnv(t *testing.T) {
 	t.Parallel()
 	env := Env{Environ: []string{"A=1", "AB=2", "A=3"}}.withDefaults()
