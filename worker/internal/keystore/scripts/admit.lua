@@ -34,12 +34,29 @@ local function deadline_of(i)
   return at + life
 end
 
--- A key is looked for in the ledgers of three days: none waits longer than its window.
-local function known_record(k)
-  for day = today, today - 2, -1 do
+-- The record of a new key, the same for all that share a deadline.
+local records = {}
+local function new_record(deadline)
+  if not records[deadline] then
+    records[deadline] = waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today)
+  end
+  return records[deadline]
+end
+
+-- Writes a key that is new, or tells what is known of it. It is looked for in the ledgers of three days: none waits
+-- longer than its window.
+local older = {}
+for day = today - 1, today - 2, -1 do
+  if ledger(day).b > 0 then older[#older + 1] = day end
+end
+
+local function admit(k, deadline)
+  for _, day in ipairs(older) do
     local rec = find(day, k, rid)
     if rec then return parse(rec, day), day end
   end
+  local rec = write_new(today, k, rid, new_record(deadline))
+  if rec then return parse(rec, today), today end
 end
 
 local function is_bound(k)
@@ -55,11 +72,9 @@ local function readmit(k, r, day)
 end
 
 for i = 1, n do
-  local k = ARGV[first + i - 1]
-  local r, day = known_record(k)
+  local k, deadline = ARGV[first + i - 1], deadline_of(i)
+  local r, day = admit(k, deadline)
   if not r then
-    local deadline = deadline_of(i)
-    write(today, k, rid, waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today))
     enlist(today, k, 1, deadline)
     accepted = accepted + 1
   elseif r.state == WAITING and class < r.class and r.att == 0 and not is_bound(k) then -- att 0: it is not waiting for later

@@ -31,7 +31,7 @@ end
 local function under_any(day, k)
   local l, rows = ledger(day), {}
   if l.b == 0 then return rows end
-  local all = call('HGETALL', bucket_key(day, l, k))
+  local all = call('HGETALL', bucket_key(l, k))
   for i = 1, #all, 2 do
     if #all[i] == #k + 2 and sub(all[i], 1, #k) == k then rows[#rows + 1] = { r2(all[i], #k + 1), all[i + 1] } end
   end

@@ -32,7 +32,7 @@ if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
 end
 
 local outs, counted, amb, request, mode = A(5), tonumber(A(6)), tonumber(A(7)), A(8), A(9)
-local items, kept, back, recalled, settled = bound_items(s), {}, {}, {}, false
+local items, kept, back, recalled, settled, tail = bound_items(s), {}, {}, {}, false, u5(s.batch)
 
 local function row(i) local at = 20 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
 
@@ -43,7 +43,7 @@ local function apply(i, item)
     if amb == 1 then item.amb = 1 end
   end
   if what == 'r' then
-    write(item.day, item.k, s.rid, record(RECALLED, item, item.day) .. u5(s.batch))
+    write(item.day, item.k, s.rid, recalled_record(item, tail))
     recalled[item.inc] = (recalled[item.inc] or 0) + 1
     settled = true
   elseif what == 'd' then

@@ -6,25 +6,36 @@ local function ledger(day)
   local l = ledgers[day]
   if l then return l end
   local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b')
-  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false }
+  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false,
+    name = P .. 'ledger:' .. day .. ':' }
   while l.p * 2 <= l.b do l.p = l.p * 2 end
   ledgers[day] = l
   return l
 end
 
-local function hash(k) return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
+-- Spreads keys over buckets: a sum with odd factors for the usual 32 bytes, which is several times cheaper than a digest
+-- and spreads counters as well as noise; SHA-1 for any other length.
+local function hash(k)
+  if #k ~= 32 then return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
+  local b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16,
+    b17, b18, b19, b20, b21, b22, b23, b24, b25, b26, b27, b28, b29, b30, b31, b32 = byte(k, 1, 32)
+  return (b1 * 9627317 + b2 * 6725133 + b3 * 10818343 + b4 * 15115173 + b5 * 5004415 + b6 * 5409583 + b7 * 13184913 + b8 * 5773545 +
+    b9 * 10329545 + b10 * 13971865 + b11 * 5167365 + b12 * 12707663 + b13 * 7796341 + b14 * 4823377 + b15 * 5636259 + b16 * 11469671 +
+    b17 * 11210069 + b18 * 5366283 + b19 * 8231959 + b20 * 5716215 + b21 * 13439343 + b22 * 11316555 + b23 * 5186013 + b24 * 13681043 +
+    b25 * 6271357 + b26 * 7939633 + b27 * 14774451 + b28 * 14720887 + b29 * 13975369 + b30 * 5232177 + b31 * 13876485 + b32 * 14018059) % 4294967291
+end
 
-local function bucket_key(day, l, k)
+local function bucket_key(l, k)
   local h = hash(k)
   local i = h % (2 * l.p)
   if i >= l.b then i = h % l.p end
-  return P .. 'ledger:' .. day .. ':' .. i
+  return l.name .. i
 end
 
 local function expire(key, day) call('EXPIREAT', key, (day + 1) * DAY + ledger_ttl) end
 
 local function split(day, l)
-  local from, to = P .. 'ledger:' .. day .. ':' .. (l.b - l.p), P .. 'ledger:' .. day .. ':' .. l.b
+  local from, to = l.name .. (l.b - l.p), l.name .. l.b
   local all, put, del = call('HGETALL', from), {}, {}
   for i = 1, #all, 2 do
     if hash(sub(all[i], 1, -3)) % (2 * l.p) == l.b then
@@ -48,18 +59,33 @@ local function field(k, rid) return k .. u2(rid) end
 local function find(day, k, rid)
   local l = ledger(day)
   if l.b == 0 then return nil end
-  return call('HGET', bucket_key(day, l, k), field(k, rid)) or nil
+  return call('HGET', bucket_key(l, k), field(k, rid)) or nil
+end
+
+-- A new field has come into the ledger.
+local function grown(day, l, key)
+  l.n, l.dirty = l.n + 1, true
+  if l.n <= 200 then expire(key, day) end -- later buckets get their end when they are split off
+  if l.n > l.b * 48 then split(day, l) end
 end
 
 local function write(day, k, rid, rec)
   local l = ledger(day)
   if l.b == 0 then l.b, l.p, l.dirty = 1, 1, true end
-  local key = bucket_key(day, l, k)
-  if call('HSET', key, field(k, rid), rec) == 1 then
-    l.n, l.dirty = l.n + 1, true
-    if l.n <= 200 then expire(key, day) end
-    if l.n > l.b * 48 then split(day, l) end
+  local key = bucket_key(l, k)
+  if call('HSET', key, field(k, rid), rec) == 1 then grown(day, l, key) end
+end
+
+-- Writes only what is not there yet. Returns the record that was, or nil.
+local function write_new(day, k, rid, rec)
+  local l = ledger(day)
+  if l.b == 0 then l.b, l.p, l.dirty = 1, 1, true end
+  local key, f = bucket_key(l, k), field(k, rid)
+  if call('HSETNX', key, f, rec) == 1 then
+    grown(day, l, key)
+    return nil
   end
+  return call('HGET', key, f)
 end
 
 local function save_ledgers()
@@ -82,6 +108,11 @@ end
 
 local function waiting_record(r, day)
   return record(WAITING, r, day) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215))
+end
+
+-- The record of a key that was recalled, from the one that it had when it was bound.
+local function recalled_record(r, tail)
+  return char(r.solo * 64 + RECALLED * 8 + r.class * 2 + r.amb, r.ver, r.att) .. sub(r.rec, 4, 8) .. tail
 end
 
 local function parse(rec, day)
