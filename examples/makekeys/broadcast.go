@@ -171,7 +171,7 @@ func (b *broadcast) describe() string {
 	distinct := len(b.lines) - o.duplicates
 	dead := o.expired + o.unknown + o.foreign + o.systemError
 	var s strings.Builder
-	fmt.Fprintf(&s, "%d lines, %d distinct keys of %d robots, seed %d; a run is to end with\n", len(b.lines), distinct, o.robots, o.seed)
+	fmt.Fprintf(&s, "%d lines, %d distinct keys, robots: %d, seed %d; a run is to end with\n", len(b.lines), distinct, o.robots, o.seed)
 	fmt.Fprintf(&s, "%8d recalled\n%8d dead\n", distinct-dead, dead)
 	for _, part := range []struct {
 		n    int

@@ -71,7 +71,7 @@ func TestDefaults(t *testing.T) {
 	if len(kinds) != len(want) || len(seen) != 19_995 || len(robots) != 4 || expiredTold != 20 || expiredUntold != 20 {
 		t.Errorf("kinds %v, %d distinct, robots %v, expired %d told and %d not", kinds, len(seen), robots, expiredTold, expiredUntold)
 	}
-	wantTold := `20000 lines, 19995 distinct keys of 4 robots, seed 1; a run is to end with
+	wantTold := `20000 lines, 19995 distinct keys, robots: 4, seed 1; a run is to end with
    19895 recalled
      100 dead
         20 window.closed                  (expired, and the file says so: no call is spent on them)

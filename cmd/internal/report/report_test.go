@@ -92,6 +92,24 @@ func TestReportIsKeyFile(t *testing.T) {
 	}
 }
 
+// docs/files.md shows a report with these columns, which the reader understands.
+func TestDocumentedReport(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/files.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(page), "```csv report\n")
+	block, _, closed := strings.Cut(block, "```")
+	if !ok || !closed || !strings.HasPrefix(block, header) {
+		t.Fatalf("the page's report is %q", block)
+	}
+	got, err := readRecalled(strings.NewReader(block))
+	if err != nil || got.Rows != 2 || got.Set.Len() != 1 || got.Warning != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestReadRecalled(t *testing.T) {
 	t.Parallel()
 	whole := text(t)
