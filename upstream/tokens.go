@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,10 @@ const (
 	renewRest = 10 * time.Second
 	// earlyRest is for how long nobody tries again after an early refresh failed, while the old token is still good.
 	earlyRest = 15 * time.Second
+	// elsewhereRest is for how long nobody looks again where another process is just refreshing a token that is still good.
+	elsewhereRest = time.Second
+	// storeTimeout bounds one access to the store: a store that hangs is as good as dead, and must not stop tokens.
+	storeTimeout = 3 * time.Second
 	// pollFirst and pollMost bound the pause between two looks at the store while another process has the lock.
 	pollFirst = 50 * time.Millisecond
 	pollMost  = time.Second
@@ -67,7 +72,9 @@ type renewal struct {
 type flight struct {
 	done    chan struct{} // closed at the end
 	cancel  context.CancelFunc
-	waiters int // guarded by Tokens.mu
+	waiters int    // guarded by Tokens.mu
+	stale   string // what it was to replace, "" for nothing
+	token   Token  // its outcome, once done is closed
 	err     error
 }
 
@@ -99,7 +106,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Get returns a token that is good for some time yet. Its error is an [*Error], or ctx's own.
+// Get returns a token that is good for some time yet. Its error is always an [*Error].
 func (t *Tokens) Get(ctx context.Context) (string, error) { return t.get(ctx, "") }
 
 // Renew is for a token that the service called stale: it returns the one that replaces it. However many ask, in however many
@@ -139,8 +146,10 @@ func (t *Tokens) get(ctx context.Context, stale string) (string, error) {
 			return value, nil // the refresh was early, the old one is still good
 		case err != nil:
 			return "", err
+		case f.stale == stale || f.token.Value.Reveal() != stale:
+			return f.token.Value.Reveal(), nil
 		}
-		// Look again: the flight may have been somebody's with another wish.
+		// That flight was somebody's who did not know that this token is stale. Look again.
 	}
 }
 
@@ -166,36 +175,43 @@ func (t *Tokens) join(ctx context.Context, f *flight) error {
 // launch starts a flight; t.mu is held. It has the values of ctx but not its end, since others may come to wait for it.
 func (t *Tokens) launch(ctx context.Context, stale string) *flight {
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{done: make(chan struct{}), cancel: cancel}
+	f := &flight{done: make(chan struct{}), cancel: cancel, stale: stale}
 	t.flight = f
 	have := t.current
 	go func() {
 		defer cancel()
 		token, err := t.obtain(detached, stale, have)
-		t.land(f, stale, token, err)
+		t.land(f, token, err)
 	}()
 	return f
 }
 
 // land writes the outcome of a flight and ends it.
-func (t *Tokens) land(f *flight, stale string, token Token, err error) {
+func (t *Tokens) land(f *flight, token Token, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if err == nil {
+	abandoned := t.flight != f
+	switch {
+	case err == nil && abandoned && t.current.ExpiresAt.After(token.ExpiresAt):
+		// A later flight has brought a later token.
+	case err == nil:
 		t.current, t.failed = token, nil
-		if stale != "" {
-			t.renewed = renewal{stale: stale, at: now}
+		if f.stale != "" {
+			t.renewed = renewal{stale: f.stale, at: now}
 		}
-	} else if f.waiters > 0 {
-		t.failed, t.failTo = err, now.Add(failureRest)
-		if e, ok := err.(*Error); ok && e.RetryAfter > failureRest {
+		if !now.Before(token.RefreshAt) {
+			t.tryFrom = now.Add(elsewhereRest)
+		}
+	case !abandoned:
+		t.failed, t.failTo, t.tryFrom = err, now.Add(failureRest), now.Add(earlyRest)
+		var e *Error
+		if errors.As(err, &e) && e.RetryAfter > failureRest {
 			t.failTo = now.Add(e.RetryAfter)
 		}
-		t.tryFrom = now.Add(earlyRest)
 	}
-	f.err = err
-	if t.flight == f {
+	f.token, f.err = token, err
+	if !abandoned {
 		t.flight = nil
 	}
 	close(f.done)
@@ -208,14 +224,15 @@ func (t *Tokens) obtain(ctx context.Context, stale string, have Token) (Token, e
 		if token, ok := t.load(ctx, stale, have); ok {
 			return token, nil
 		}
-		release, ok, err := t.store.Lock(ctx, t.lockTTL)
+		release, ok, err := t.lock(ctx)
 		switch {
 		case err != nil:
-			t.storeFailed("lock", err)
 			return t.fetch(ctx)
 		case ok:
 			defer release()
 			return t.replace(ctx, stale, have)
+		case stale == "" && t.now().Before(have.ExpiresAt):
+			return have, nil // another process is refreshing it early: no need to wait
 		case waited >= t.lockTTL:
 			// The lock outlived its time, so the store is not to be trusted with it.
 			return t.replace(ctx, stale, have)
@@ -237,16 +254,30 @@ func (t *Tokens) replace(ctx context.Context, stale string, have Token) (Token, 
 	if err != nil {
 		return Token{}, err
 	}
-	if err := t.store.Save(ctx, token); err != nil {
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := t.store.Save(limited, token); err != nil {
 		t.storeFailed("save", err)
 	}
 	return token, nil
 }
 
+func (t *Tokens) lock(ctx context.Context) (release func(), ok bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	release, ok, err = t.store.Lock(limited, t.lockTTL)
+	if err != nil {
+		t.storeFailed("lock", err)
+	}
+	return release, ok, err
+}
+
 // load returns the stored token if it will do: not due for refresh, and newer than the stale one. The service may renew a token without
 // changing it, so one with the same value counts as newer where it ends later than the copy that this process had.
 func (t *Tokens) load(ctx context.Context, stale string, have Token) (Token, bool) {
-	token, ok, err := t.store.Load(ctx)
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	token, ok, err := t.store.Load(limited)
 	if err != nil {
 		t.storeFailed("load", err)
 		return Token{}, false

@@ -20,7 +20,7 @@ local accepted, known, raised, revived, earliest = 0, 0, 0, 0, nil
 local lists, bound = {}, nil
 
 local function enlist(day, k, rec_ver, deadline)
-  local bucket = floor(deadline / BUCKET)
+  local bucket = tostring(floor(deadline / BUCKET))
   lists[bucket] = lists[bucket] or {}
   lists[bucket][#lists[bucket] + 1] = entry(rec_ver, day, k)
   if not earliest or deadline < earliest then earliest = deadline end
@@ -37,10 +37,11 @@ end
 -- The record of a new key, the same for all that share a deadline.
 local records = {}
 local function new_record(deadline)
-  if not records[deadline] then
-    records[deadline] = waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today)
+  local as_text = tostring(deadline)
+  if not records[as_text] then
+    records[as_text] = waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today)
   end
-  return records[deadline]
+  return records[as_text]
 end
 
 -- Writes a key that is new, or tells what is known of it. It is looked for in the ledgers of three days: none waits

@@ -1,15 +1,16 @@
 -- The ledger: linear hashing. One bucket is added for every 48 keys, so that a bucket always fits a listpack.
 
-local ledgers = {}
+local ledgers = {} -- by day as text: a large number as an index makes some Lua engines allocate an array up to it
 
 local function ledger(day)
-  local l = ledgers[day]
+  local as_text = tostring(day)
+  local l = ledgers[as_text]
   if l then return l end
   local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b')
   l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false,
     name = P .. 'ledger:' .. day .. ':' }
   while l.p * 2 <= l.b do l.p = l.p * 2 end
-  ledgers[day] = l
+  ledgers[as_text] = l
   return l
 end
 
