@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -206,5 +207,34 @@ func TestParseFormat(t *testing.T) {
 	}
 	if _, err := ParseFormat("xlsx"); err == nil {
 		t.Error("xlsx is a format")
+	}
+}
+
+// A pipe with a name (a shell's <(command), say) can be read only once, and is kept aside like standard input.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		defer w.Close()
+		_, _ = io.WriteString(w, k1+"\n"+k2+"\n")
+	}()
+	dir := t.TempDir()
+	f, err := Open("/dev/fd/"+strconv.Itoa(int(r.Fd())), Options{Robot: "r", TempDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		rows, _ := scan(t, f)
+		equal(t, "rows", rows, []string{"1 " + k1 + " r -", "2 " + k2 + " r -"})
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
