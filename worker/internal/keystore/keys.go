@@ -31,6 +31,9 @@ import (
 // The scripts build these names from the prefix in KEYS[1]; this file and scripts/lib are the only places that do.
 const root = "dingrecall:"
 
+// appsName is the set of all apps that were ever registered here; it belongs to none of them.
+const appsName = root + "apps"
+
 // Prefix gives what every name of an app begins with.
 func Prefix(app string) string { return root + "{" + app + "}:" }
 

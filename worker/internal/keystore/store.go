@@ -193,3 +193,26 @@ func (s *Store) Cancel(ctx context.Context, incident string) (bool, *Reply, erro
 func (s *Store) Release(ctx context.Context) (*Reply, error) {
 	return s.step(ctx, "release", releaseScript)
 }
+
+// NewReader makes a store for reading only: Status, Lookup, BusySlots, Outbox.
+func NewReader(rdb redis.UniversalClient, app string) *Store {
+	p := Params{Slots: 1, SlotsCap: 1, Life: time.Second, LedgerTTL: 48 * time.Hour, Letter: 1, ProbeMax: time.Second}
+	return New(rdb, app, func() Params { return p }, nil)
+}
+
+// Register makes the app known to whoever inspects this Redis.
+func (s *Store) Register(ctx context.Context) error {
+	if err := s.rdb.SAdd(ctx, appsName, s.app).Err(); err != nil {
+		return fmt.Errorf("key store of app %q: register: %w", s.app, err)
+	}
+	return nil
+}
+
+// Apps gives the apps that were registered in a Redis.
+func Apps(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
+	apps, err := rdb.SMembers(ctx, appsName).Result()
+	if err != nil {
+		return nil, fmt.Errorf("key store: list apps: %w", err)
+	}
+	return apps, nil
+}
