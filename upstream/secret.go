@@ -10,7 +10,8 @@ import (
 const redacted = "[redacted]"
 
 // Secret is a string that prints as "[redacted]" wherever it is formatted, logged or encoded: all fmt verbs, JSON, YAML
-// (through MarshalText), slog and zap. It unmarshals like a plain string. Only [Secret.Reveal] gives the value.
+// (through MarshalText), slog and zap. It unmarshals like a plain string. Only [Secret.Reveal] gives the value. Never make it the
+// key of a map: encoding/json writes string keys without asking them.
 type Secret string
 
 // Reveal returns the secret itself, for the one place that sends it.
@@ -25,7 +26,7 @@ func (s Secret) GoString() string { return redacted }
 // Format implements [fmt.Formatter], so that no verb (%x, %d, ...) reaches the value.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText implements [encoding.TextMarshaler]; JSON and YAML encoders use it for values and for map keys.
+// MarshalText implements [encoding.TextMarshaler]; encoders that know neither of the two below use it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON implements [encoding/json.Marshaler].
