@@ -64,6 +64,90 @@ func TestOverlapsAreFound(t *testing.T) {
 	}
 }
 
+// TestOverlapIsFoundAfterTheFirstCallEnds has three calls with one key: the first ends before the third begins, the second does not.
+func TestOverlapIsFoundAfterTheFirstCallEnds(t *testing.T) {
+	t.Parallel()
+	l := newLedger(true)
+	hashes := []uint64{l.hash("key")}
+	first, second, third := &call{hashes: hashes}, &call{hashes: hashes}, &call{hashes: hashes}
+	for i, step := range []struct {
+		c        *call
+		overlaps int64
+	}{{first, 0}, {second, 1}, {third, 1}} {
+		if a := l.begin(step.c); a.overlaps != step.overlaps {
+			t.Errorf("call %d: %d overlaps, want %d", i+1, a.overlaps, step.overlaps)
+		}
+		if step.c == second {
+			l.end(first)
+		}
+	}
+}
+
+// TestClientThatLeftIsNotTold has a client that gives up while its call is under way: it was applied, but the client cannot know.
+func TestClientThatLeftIsNotTold(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	b := setup(t, Config{Latency: time.Hour, Sleep: g.sleep})
+	key := b.key(Good)
+	ctx, leave := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.do(request(http.MethodPost, recallPath, b.token, recallJSON(testRobot, key)).WithContext(ctx))
+	}()
+	<-g.entered
+	leave()
+	<-done
+	close(g.open)
+	b.recall(key)
+	if st := b.sim.Stats(); st.KeysRecalled != 1 || st.KeysAskedRecalled != 1 || st.KeysAskedAfterTold != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// TestToldOfWholeFailure: the code of a failed call settles the fate of its key only where there is just one.
+func TestToldOfWholeFailure(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{Failure: FailWhole})
+	good, expired, broken := b.key(Good), b.key(Expired), b.key(SystemErrorAlways)
+	for i, step := range []struct {
+		keys []string
+		told int64 // after the call
+	}{{[]string{good, expired}, 0}, {[]string{expired}, 0}, {[]string{expired}, 1}, {[]string{broken}, 1}, {[]string{broken}, 1}, {[]string{good}, 1}, {[]string{good}, 2}} {
+		b.recall(step.keys...)
+		if got := b.sim.Stats().KeysAskedAfterTold; got != step.told {
+			t.Errorf("call %d: %d keys asked after they were told of, want %d", i+1, got, step.told)
+		}
+	}
+}
+
+// TestResetWhileCallsRun: a call that began before a reset does not count after it, but it is still known to be under way.
+func TestResetWhileCallsRun(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	b := setup(t, Config{Latency: time.Hour, Sleep: g.sleep})
+	key := b.key(Good)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.recall(key)
+	}()
+	<-g.entered
+	b.sim.Reset()
+	if st := b.sim.Stats(); st.Calls != 0 || st.MaxConcurrent != 1 {
+		t.Errorf("after the reset: %+v", st)
+	}
+	close(g.open)
+	<-done
+	if st := b.sim.Stats(); len(st.Outcomes) != 0 || st.KeysRecalled != 0 {
+		t.Errorf("the old call counts: %+v", st)
+	}
+	b.recall(b.key(Good))
+	if st := b.sim.Stats(); st.MaxConcurrent != 1 || st.Calls != 1 || st.Outcomes["ok"] != 1 {
+		t.Errorf("after another call: %+v", st)
+	}
+}
+
 // TestAbandonedCallIsNoOverlap has a client that gives up and asks again while the service is still at it.
 func TestAbandonedCallIsNoOverlap(t *testing.T) {
 	t.Parallel()
