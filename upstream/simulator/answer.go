@@ -262,6 +262,9 @@ func (s *Simulator) finish(c *call, a answer, delivered bool) {
 		abandoned = c.overlapped.Load()
 	}
 	s.tally.leave(c, a.label, throttled(a.label), c.recalled, abandoned)
+	if s.cfg.OnRecall != nil {
+		s.cfg.OnRecall(RecallSeen{At: c.at, Robot: c.req.RobotCode, Keys: c.req.ProcessQueryKeys, Outcome: a.label, Fault: c.fault})
+	}
 }
 
 // readStatusBody is the answer of readStatus (official). Who has read the message is not simulated.

@@ -106,6 +106,9 @@ type Config struct {
 
 	// Lookup, if set, is asked about every key first. It must be safe for concurrent use.
 	Lookup func(robotCode, key string) (KeyInfo, bool) `json:"-" yaml:"-"`
+	// OnRecall, if set, is told of every recall when it is over, before its answer is written: for tests that look at single calls. It
+	// must be safe for concurrent use, and holds up the answer.
+	OnRecall func(RecallSeen) `json:"-" yaml:"-"`
 	// Now is the clock of tokens, windows and limits. Default time.Now.
 	Now func() time.Time `json:"-" yaml:"-"`
 	// Sleep waits for d or until ctx ends, whichever is first. Default: a timer.
@@ -117,6 +120,15 @@ type KeyInfo struct {
 	Robot  string    // the robot that sent it; empty: whoever asks
 	SentAt time.Time // zero: just now
 	Kind   Kind      // its fate
+}
+
+// RecallSeen is one recall as the simulator saw it.
+type RecallSeen struct {
+	At      time.Time // when it came
+	Robot   string    // as asked, like Keys; both are empty if the body could not be read
+	Keys    []string  // not to be changed
+	Outcome string    // as in Stats.Outcomes
+	Fault   Fault     // what went wrong on purpose, or ""
 }
 
 // WithDefaults returns a copy in which everything left out is filled in.

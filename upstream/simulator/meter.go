@@ -20,17 +20,14 @@ type meter struct {
 	refused  int64
 }
 
-// take counts a call and tells whether it may pass. now is called under the lock, so that the calls of a meter are in the order of their
-// times.
+// take tells whether a call may pass. now is called under the lock, so that the calls of a meter are in the order of their times.
 func (m *meter) take(now func() time.Duration, rate int, penalty time.Duration) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	t := now()
-	m.calls++
-	m.arrive(t)
 	if rate <= 0 {
 		return true
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := now()
 	if len(m.passed) != rate {
 		m.passed, m.next, m.full = make([]time.Duration, rate), 0, false
 	}
@@ -50,7 +47,12 @@ func (m *meter) take(now func() time.Duration, rate int, penalty time.Duration) 
 	return true
 }
 
-func (m *meter) arrive(t time.Duration) {
+// arrive counts a call, whatever becomes of it.
+func (m *meter) arrive(now func() time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := now()
+	m.calls++
 	for m.head < len(m.arrivals) && m.arrivals[m.head] <= t-time.Second {
 		m.head++
 	}

@@ -71,7 +71,9 @@ func TestMeterLaw(t *testing.T) {
 			if now >= until && !want {
 				until = now + penalty
 			}
-			if got := m.take(func() time.Duration { return now }, rate, penalty); got != want {
+			clock := func() time.Duration { return now }
+			m.arrive(clock)
+			if got := m.take(clock, rate, penalty); got != want {
 				t.Fatalf("rate %d, penalty %v, at %v: got %v, want %v", rate, penalty, now, got, want)
 			}
 			if want {
@@ -106,13 +108,25 @@ func TestMeterForgetsOldArrivals(t *testing.T) {
 	var now time.Duration
 	for range 100_000 {
 		now += 10 * time.Millisecond
-		m.take(func() time.Duration { return now }, 0, 0)
+		m.arrive(func() time.Duration { return now })
 	}
 	if got := m.read(); got.MaxCallsPerSecond != 100 || got.Calls != 100_000 {
 		t.Errorf("read %+v", got)
 	}
 	if cap(m.arrivals) > 10_000 {
 		t.Errorf("room for %d arrivals is kept", cap(m.arrivals))
+	}
+}
+
+// TestFaultsDoNotHideTheRate: calls that a fault refuses are calls all the same.
+func TestFaultsDoNotHideTheRate(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{Rate: 2, Faults: []FaultRule{{Fault: FaultQPS, To: 3}}})
+	for range 5 {
+		b.recall(b.key(Good))
+	}
+	if st := b.sim.Stats(); st.MaxCallsPerSecond != 5 || st.Throttled != 3 || st.KeysRecalled != 2 || st.Apps["dingapp"].Throttled != 0 {
+		t.Errorf("stats %+v", st)
 	}
 }
 

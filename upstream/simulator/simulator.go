@@ -37,8 +37,9 @@ type Simulator struct {
 type call struct {
 	r    *http.Request
 	api  API
-	n    uint64 // its number, from 1
-	rnd  uint64 // random bits that its number and the seed give
+	n    uint64    // its number, from 1
+	at   time.Time // of a recall: when it came
+	rnd  uint64    // random bits that its number and the seed give
 	body []byte
 	corp string // from the path
 	app  *app   // who calls; nil where no token is needed
@@ -52,6 +53,7 @@ type call struct {
 	epoch      int      // of the tally
 	failed     []string // the codes of its bad keys
 	recalled   int64    // keys recalled by it and not before
+	fault      Fault    // what struck it
 	finished   bool
 }
 
@@ -169,7 +171,8 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if c.api = ep.api; c.api == APIRecall {
-		s.tally.arrive(c, s.cfg.Now())
+		c.at = s.cfg.Now()
+		s.tally.arrive(c, c.at)
 		defer s.finish(c, answer{label: "noAnswer"}, false) // for every way out that has not done it
 	}
 	a, fault := s.respond(c, ep)
@@ -210,17 +213,18 @@ func (s *Simulator) respond(c *call, ep endpoint) (answer, Fault) {
 		if c.app, ok = s.tokens.caller(c.r.Header.Get(tokenHeader), s.cfg.Now(), s.cfg.AnyToken); !ok {
 			return refuse(c, codeToken), ""
 		}
+		s.meter(c).arrive(s.elapsed)
 	}
 	fault := pick(*s.rules.Load(), c)
 	if faultStages[fault] == stageGateway {
-		s.countFault(fault)
+		s.countFault(c, fault)
 		return gatewayFault(c, fault), fault
 	}
 	if code := s.overLimit(c); code != "" {
 		return refuse(c, code), "" // the limit comes before the fault, which is then not seen
 	}
 	if fault != "" {
-		s.countFault(fault)
+		s.countFault(c, fault)
 	}
 	// A client that leaves while it waits does not undo its call: that is how answers get lost.
 	if wait := s.cfg.Latency + time.Duration(unit(mix(c.rnd^saltLatency))*float64(s.cfg.Jitter)); wait > 0 {
@@ -235,7 +239,8 @@ func (s *Simulator) respond(c *call, ep endpoint) (answer, Fault) {
 	return ep.serve(s, c, fault), fault
 }
 
-func (s *Simulator) countFault(fault Fault) {
+func (s *Simulator) countFault(c *call, fault Fault) {
+	c.fault = fault
 	s.tally.add(func(st *Stats) { st.Faults[string(fault)]++ })
 }
 
@@ -244,11 +249,7 @@ func (s *Simulator) overLimit(c *call) string {
 	if c.app == nil {
 		return ""
 	}
-	m := &c.app.recalls
-	if c.api == APIReadStatus {
-		m = &c.app.reads
-	}
-	if !m.take(func() time.Duration { return s.cfg.Now().Sub(s.began) }, s.cfg.Rate, s.cfg.Penalty) {
+	if !s.meter(c).take(s.elapsed, s.cfg.Rate, s.cfg.Penalty) {
 		if c.app.suite {
 			return codeQpsSuite
 		}
@@ -259,6 +260,17 @@ func (s *Simulator) overLimit(c *call) string {
 	}
 	return ""
 }
+
+// meter returns what keeps the rate of the call's app at the call's API.
+func (s *Simulator) meter(c *call) *meter {
+	if c.api == APIReadStatus {
+		return &c.app.reads
+	}
+	return &c.app.recalls
+}
+
+// elapsed is the clock of the meters: the time since New. Where the clock is monotonic, so is this.
+func (s *Simulator) elapsed() time.Duration { return s.cfg.Now().Sub(s.began) }
 
 // readBody reads the body of a POST and tells whether it calls itself JSON and is of a sensible size. That other types are refused is
 // official for tokens and a guess for recalls.

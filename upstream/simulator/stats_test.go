@@ -233,6 +233,26 @@ func TestStatsAreTrue(t *testing.T) {
 	}
 }
 
+func TestOnRecall(t *testing.T) {
+	t.Parallel()
+	var seen []RecallSeen
+	b := setup(t, Config{OnRecall: func(r RecallSeen) { seen = append(seen, r) }, Faults: []FaultRule{{Fault: FaultQPS, From: 2}}})
+	keys := b.keys(2)
+	b.recall(keys...)
+	b.clock.Add(time.Second)
+	b.recall(keys[1])
+	b.post(recallPath, "{")
+	now := b.clock.Now()
+	want := []RecallSeen{
+		{now.Add(-time.Second), testRobot, keys, "ok", ""},
+		{now, testRobot, keys[1:], codeQpsApp, FaultQPS},
+		{now, "", nil, codeQpsApp, FaultQPS},
+	}
+	if fmt.Sprint(seen) != fmt.Sprint(want) {
+		t.Errorf("saw %v, want %v", seen, want)
+	}
+}
+
 func TestStatsOfManyAtOnce(t *testing.T) {
 	t.Parallel()
 	const callers, each = 8, 100
