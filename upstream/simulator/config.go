@@ -100,7 +100,7 @@ type Config struct {
 	// SlowFor is how long the answer of the fault slow trickles. Default 30 s.
 	SlowFor time.Duration `json:"slowFor" yaml:"slowFor"`
 
-	// ForgetKeys keeps no memory of single keys: 8 to 22 bytes a key are saved, and then distinct and repeated keys are not counted,
+	// ForgetKeys keeps no memory of single keys: 11 to 22 bytes a key are saved, and then distinct and repeated keys are not counted,
 	// and a key recalled before is not known as such. Keys in two calls at once are found all the same.
 	ForgetKeys bool `json:"forgetKeys" yaml:"forgetKeys"`
 

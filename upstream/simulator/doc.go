@@ -16,9 +16,9 @@
 //
 // # Order of the checks of a recall
 //
-// Route and method, body, token, a fault that comes before the service, rate limit, monthly limit, latency, shape of the request,
-// robot, keys, a fault that spoils the answer. The order is a guess. Neither throttled calls nor those refused by the token check count
-// against the month.
+// Route and method, body, token, a fault that comes before the service, rate limit, monthly limit, latency, a fault of the service,
+// shape of the request, robot, keys, a fault that spoils the answer. The order is a guess. Neither throttled calls nor those refused by
+// the token check count against the month.
 //
 // # Determinism
 //

@@ -72,19 +72,21 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-func TestEveryFault(t *testing.T) {
-	t.Parallel()
-	type expect struct {
-		status    int    // 0: no answer
-		contains  string // in the body
-		label     string // among the outcomes
-		unapplied bool
-		unmetered bool
-		throttled bool
-		told      bool // the client knows what became of all keys
-		readErr   bool
-		check     func(t *testing.T, b *bundle, keys []string, got reply)
-	}
+// expect is what a fault is to do to a call with nine good keys and an expired one.
+type expect struct {
+	status    int    // 0: no answer
+	contains  string // in the body
+	label     string // among the outcomes
+	unapplied bool
+	unmetered bool
+	throttled bool
+	told      bool // the client knows what became of all keys
+	readErr   bool
+	check     func(t *testing.T, b *bundle, keys []string, got reply)
+}
+
+// faultTable has a row for every fault.
+func faultTable() map[Fault]expect {
 	noLists := expect{status: 200, unapplied: true}
 	empty, nulls, none := noLists, noLists, noLists
 	empty.label, nulls.label, none.label = "empty-200", "null-lists", "no-lists"
@@ -95,7 +97,7 @@ func TestEveryFault(t *testing.T) {
 	service := func(status int, code string) expect {
 		return expect{status: status, label: code, contains: code, unapplied: true}
 	}
-	table := map[Fault]expect{
+	return map[Fault]expect{
 		FaultInvalidToken:  gate(400, codeToken, codeToken),
 		FaultPermission:    gate(403, codePermission, scopeSendMessages),
 		FaultIPWhitelist:   gate(403, codeIP, codeIP),
@@ -155,6 +157,11 @@ func TestEveryFault(t *testing.T) {
 			}
 		}},
 	}
+}
+
+func TestEveryFault(t *testing.T) {
+	t.Parallel()
+	table := faultTable()
 	if len(table) != len(Faults()) {
 		t.Errorf("%d faults are tested, there are %d", len(table), len(Faults()))
 	}

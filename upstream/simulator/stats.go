@@ -7,7 +7,8 @@ import (
 )
 
 // Stats is what the simulator has seen since it began or was reset. A call is one to batchRecall, unless another is named, and is counted
-// when it arrives; its outcome when it is over. Keys are counted in calls whose body could be read, also where the call then failed.
+// when it arrives; its outcome when it is over. Keys are counted in calls whose body could be read and had
+// no more than allowed, also where the call then failed.
 type Stats struct {
 	Calls     int64            `json:"calls"`
 	Outcomes  map[string]int64 `json:"outcomes"`  // "ok", "partial", "allFailed", "noAnswer", else the error code or the fault
