@@ -88,12 +88,16 @@ func (e *Error) Verdicts(keys []string) []Verdict {
 	return verdicts
 }
 
-// wireAnswer is every field that a body may have, of success, error, and the refusal of an address. Raw, because a field of
-// another type than expected must not hide the others. Both spellings of requestid match: encoding/json ignores case.
+// wireAnswer is every field that a body may have, of success, error, and the refusal of an address.
 type wireAnswer struct {
-	SuccessResult json.RawMessage `json:"successResult"`
-	FailedResult  json.RawMessage `json:"failedResult"`
+	wireHead
+	SuccessResult []string                   `json:"successResult"`
+	FailedResult  map[string]json.RawMessage `json:"failedResult"`
+}
 
+// wireHead is all but the lists. Raw, because a field of another type than expected must not hide the others. Both spellings
+// of requestid match: encoding/json ignores case.
+type wireHead struct {
 	Code      json.RawMessage `json:"code"`
 	Message   json.RawMessage `json:"message"`
 	RequestID json.RawMessage `json:"requestid"`
@@ -103,21 +107,30 @@ type wireAnswer struct {
 	Punish    json.RawMessage `json:"punish"`
 }
 
-// lists reads the two lists. ok is false if neither has its shape. One that is absent, null or of another shape (an empty "[]"
-// for an object, as some languages write it) says nothing of any key; it does not take the other's word away, for then
-// every good answer of such a service would be an error.
-func (w *wireAnswer) lists() (recalled []string, failed map[string]json.RawMessage, ok bool) {
-	if isJSON(w.SuccessResult, '[') {
-		if json.Unmarshal(w.SuccessResult, &recalled) == nil {
-			ok = true
-		} else {
-			recalled = nil // numbers among them, say: not a list of keys
+// decode reads a body. ok is false if neither list is there. A list that is absent, null or of another shape (an empty "[]" for an
+// object, as some languages write it) says nothing of any key; it does not take the other's word away, for then every good
+// answer of such a service would be an error.
+func (w *wireAnswer) decode(body []byte) (ok bool, err error) {
+	err = json.Unmarshal(body, w)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		// Rare, so only now: each list apart from the other.
+		*w = wireAnswer{}
+		var lists struct {
+			SuccessResult json.RawMessage `json:"successResult"`
+			FailedResult  json.RawMessage `json:"failedResult"`
+		}
+		if err = json.Unmarshal(body, &w.wireHead); err == nil {
+			err = json.Unmarshal(body, &lists)
+		}
+		if json.Unmarshal(lists.SuccessResult, &w.SuccessResult) != nil {
+			w.SuccessResult = nil // numbers among them, say: not a list of keys
+		}
+		if json.Unmarshal(lists.FailedResult, &w.FailedResult) != nil {
+			w.FailedResult = nil
 		}
 	}
-	if isJSON(w.FailedResult, '{') && json.Unmarshal(w.FailedResult, &failed) == nil {
-		ok = true
-	}
-	return recalled, failed, ok
+	return w.SuccessResult != nil || w.FailedResult != nil, err
 }
 
 func isJSON(raw json.RawMessage, first byte) bool { return len(raw) > 0 && raw[0] == first }
@@ -125,11 +138,11 @@ func isJSON(raw json.RawMessage, first byte) bool { return len(raw) > 0 && raw[0
 // readAnswer reads a complete answer to a recall: either an Answer, or an Error.
 func readAnswer(r reply, call *call) (Answer, *Error) {
 	var wire wireAnswer
-	if err := json.Unmarshal(r.body, &wire); err != nil {
+	ok, err := wire.decode(r.body)
+	if err != nil {
 		return Answer{}, r.notJSON(call, err)
 	}
-	recalled, failed, ok := wire.lists()
-	answer, mentioned := sortKeys(call, recalled, failed)
+	answer, mentioned := sortKeys(call, wire.SuccessResult, wire.FailedResult)
 	answer.RequestID = call.scrub.clean(rawText(wire.RequestID), maxCodeRunes)
 	if answer.RequestID == "" {
 		answer.RequestID = call.scrub.clean(r.header.Get(requestIDHeader), maxCodeRunes)
@@ -138,7 +151,7 @@ func readAnswer(r reply, call *call) (Answer, *Error) {
 	if r.status == http.StatusOK && ok && (mentioned > 0 || !hasCode) {
 		return answer, nil
 	}
-	e := r.serviceError(call, &wire)
+	e := r.serviceError(call, &wire.wireHead)
 	if mentioned > 0 {
 		e.Partial = &answer
 	}
@@ -218,7 +231,7 @@ func rawText(raw json.RawMessage) string {
 }
 
 // serviceError makes the Error of an answer that is a JSON object.
-func (r reply) serviceError(call *call, wire *wireAnswer) *Error {
+func (r reply) serviceError(call *call, wire *wireHead) *Error {
 	e := &Error{Op: call.op, Class: ClassService}
 	if string(wire.Code) != "null" {
 		e.Code = call.scrub.clean(rawText(wire.Code), maxCodeRunes)
@@ -252,7 +265,7 @@ func (r reply) serviceError(call *call, wire *wireAnswer) *Error {
 
 // isRefusal knows {"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"..."} (field). The unit of "wait" is unknown, so
 // it is not used.
-func isRefusal(wire *wireAnswer) bool {
+func isRefusal(wire *wireHead) bool {
 	return rawText(wire.BanStatus) == "1111" || strings.EqualFold(rawText(wire.Punish), "deny")
 }
 

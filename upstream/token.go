@@ -96,7 +96,7 @@ func (c *Client) fetchToken(ctx context.Context, cred Credentials, now func() ti
 // readToken reads {"accessToken":"...","expireIn":7200}. A 200 without both is no token.
 func readToken(r reply, call *call, asked time.Time) (Token, *Error) {
 	var wire struct {
-		wireAnswer
+		wireHead
 		AccessToken json.RawMessage `json:"accessToken"`
 		ExpireIn    json.RawMessage `json:"expireIn"`
 	}
@@ -118,7 +118,7 @@ func readToken(r reply, call *call, asked time.Time) (Token, *Error) {
 	if len(wire.Message) == 0 {
 		wire.Message = json.RawMessage(`"no usable accessToken and expireIn in the answer"`)
 	}
-	return Token{}, r.serviceError(call, &wire.wireAnswer)
+	return Token{}, r.serviceError(call, &wire.wireHead)
 }
 
 // refreshAt is when a token that has from now until end should be replaced.
