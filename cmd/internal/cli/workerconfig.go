@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"dingrecall/config"
+	"dingrecall/upstream"
+	"dingrecall/worker"
+)
+
+// workerConfig gives the worker its part of the configuration.
+func workerConfig(cfg *config.Config) worker.Config {
+	w := cfg.Worker
+	out := worker.Config{
+		Upstream:          cfg.Upstream,
+		Linger:            w.Linger,
+		Window:            w.Window,
+		Margin:            w.Margin,
+		DeadRetention:     w.DeadRetention,
+		LedgerRetention:   w.LedgerRetention,
+		Slice:             w.Slice,
+		BackoffBase:       w.BackoffBase,
+		BackoffMax:        w.BackoffMax,
+		ShutdownTimeout:   w.ShutdownTimeout,
+		Concurrency:       w.Concurrency,
+		IntakeConcurrency: w.IntakeConcurrency,
+		MaxSlots:          w.MaxSlots,
+		MaxAttempts:       w.MaxAttempts,
+		UnknownAttempts:   w.UnknownAttempts,
+		SplitAfter:        w.SplitAfter,
+	}
+	for _, app := range cfg.Apps {
+		out.Apps = append(out.Apps, worker.App{
+			Name:         app.Name,
+			Credentials:  upstream.Credentials{AppKey: app.AppKey, AppSecret: app.AppSecret},
+			Rate:         app.Rate,
+			MonthlyCalls: app.MonthlyCalls,
+			Robots:       app.Robots,
+		})
+	}
+	return out
+}
+
+// appNames lists the configured apps, for inspectors.
+func appNames(cfg *config.Config) []string {
+	names := make([]string, len(cfg.Apps))
+	for i, app := range cfg.Apps {
+		names[i] = app.Name
+	}
+	return names
+}
