@@ -288,6 +288,9 @@ func (t *Tokens) load(ctx context.Context, stale string, have Token) (Token, boo
 	}
 	if token.RefreshAt.IsZero() {
 		token.RefreshAt = refreshAt(now, token.ExpiresAt)
+		if token.Value == have.Value && !token.ExpiresAt.After(have.ExpiresAt.Add(time.Second)) {
+			token.RefreshAt = have.RefreshAt // the copy we had, or else it would be put off by half of the rest, again and again
+		}
 	}
 	if !now.Before(token.RefreshAt) {
 		return Token{}, false

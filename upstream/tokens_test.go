@@ -567,3 +567,30 @@ func TestMemoryTokenStoreLock(t *testing.T) {
 		t.Error("not free after its release")
 	}
 }
+
+// lateStore is one where another process saves its token just before this one gets the lock.
+type lateStore struct {
+	*MemoryTokenStore
+	token Token
+}
+
+func (s *lateStore) Lock(ctx context.Context, ttl time.Duration) (func(), bool, error) {
+	_ = s.Save(ctx, s.token)
+	return s.MemoryTokenStore.Lock(ctx, ttl)
+}
+
+func TestTokenSavedWhileTakingTheLockIsUsed(t *testing.T) {
+	t.Parallel()
+	b := setupTokens(t)
+	// The store keeps no RefreshAt: it is worked out.
+	store := &lateStore{b.store, Token{Value: "theirs", ExpiresAt: b.clock.now().Add(time.Hour)}}
+	tokens := b.another(store)
+	mustGet(t, tokens, "theirs")
+	b.clock.advance(49 * time.Minute)
+	mustGet(t, tokens, "theirs")
+	b.mustHaveAsked(t, 0)
+	b.clock.advance(time.Minute)
+	store.token.ExpiresAt = b.clock.now().Add(-time.Second) // what is stored now is of no use
+	mustGet(t, tokens, "tok-1")
+	b.mustHaveAsked(t, 1)
+}
