@@ -42,6 +42,8 @@ const (
 	hintBaseURL     = "check the base URL and the proxy settings: what answers there is not this API"
 	hintBudget      = "the organisation's calls of this month are spent: buy more, or wait for the next month"
 	hintIP          = "this machine's address is refused for about five minutes: call less, or from fewer processes"
+	hintPage        = "a page came in place of an answer: this machine's address may be refused for about five minutes, or a proxy stands between"
+	hintStale       = "the token is stale; if a fresh one is refused too, check the app's key and secret, and that the base URL is that of its service"
 	hintNetwork     = "check the network, the proxy settings and the base URL"
 	hintRobot       = "check the robotCode, and that the bot belongs to the organisation whose app this is"
 )
@@ -67,8 +69,8 @@ var rules = []rule{
 	{code: "system.error", call: Transient, key: Transient},
 
 	// Tokens: a 400, not a 401 (documented, field). InvalidAccessToken is taken for a synonym.
-	{code: "InvalidAuthentication", call: TokenStale, key: Transient, hint: hintCredentials},
-	{code: "InvalidAccessToken", call: TokenStale, key: Transient, hint: hintCredentials},
+	{code: "InvalidAuthentication", call: TokenStale, key: Transient, hint: hintStale},
+	{code: "InvalidAccessToken", call: TokenStale, key: Transient, hint: hintStale},
 
 	// The gateway's, all with the prefix of permission errors (documented; the statuses of the count limit are claimed).
 	{code: "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi", call: Throttled, key: Transient, throttle: ThrottleSecond},
@@ -110,7 +112,7 @@ var rules = []rule{
 	{code: CodeRedirect, call: AppHold, key: Transient, hint: hintBaseURL},
 	{code: CodeTooLarge, call: Transient, key: Transient, hint: hintBaseURL},
 	{code: CodeUnreadable, call: Unknown, key: Unknown, hint: hintBaseURL},
-	{code: CodePage, call: Throttled, key: Transient, throttle: ThrottleIP, hint: hintIP},
+	{code: CodePage, call: Throttled, key: Transient, throttle: ThrottleIP, hint: hintPage},
 	{code: CodeUnmentioned, call: Transient, key: Transient},
 	{code: CodeContradictory, call: Transient, key: Transient, ambiguous: true},
 	{code: CodeIPRefused, call: Throttled, key: Transient, throttle: ThrottleIP, hint: hintIP},

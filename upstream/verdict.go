@@ -256,7 +256,7 @@ func byStatus(s Signal, own func(code string) Verdict) Verdict {
 	case status >= 300 && status < 400:
 		return own(CodeRedirect)
 	case status == 401:
-		v.Scope, v.Hint = TokenStale, hintCredentials
+		v.Scope, v.Hint = TokenStale, hintStale
 	case status == 404, status == 405, status == 407, status == 410:
 		v.Scope, v.Hint = AppHold, hintBaseURL
 	case status == 429:
