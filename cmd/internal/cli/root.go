@@ -89,6 +89,8 @@ type app struct {
 
 // commands lists the subcommands in the order of the help text. A new one is a file with a function of this shape and one line here.
 var commands = []func(*app) *cobra.Command{
+	newRunCmd,
+	newSubmitCmd,
 	newCheckCmd,
 	newVersionCmd,
 }
