@@ -220,8 +220,8 @@ func TestIsReplay(t *testing.T) {
 		want             bool
 	}{
 		{90 * 24 * time.Hour, 0, true},
-		{90 * 24 * time.Hour, 90*24*time.Hour - 2*time.Minute, true},
-		{90 * 24 * time.Hour, 90*24*time.Hour - 30*time.Second, false},
+		{90 * 24 * time.Hour, 90*24*time.Hour - 3*time.Hour, true},
+		{90 * 24 * time.Hour, 90*24*time.Hour - time.Hour, false},
 		{90 * 24 * time.Hour, 90 * 24 * time.Hour, false},
 		{10 * time.Second, 8 * time.Second, true},
 		{10 * time.Second, 9500 * time.Millisecond, false},

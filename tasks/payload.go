@@ -39,7 +39,7 @@ type Dispatch struct {
 	V int `json:"v"`
 	// App is the name of the app whose slot this is.
 	App string `json:"app"`
-	// Slot is the number of the slot within its app, from 0.
+	// Slot is the number of the slot within its app, from 1.
 	Slot int `json:"slot"`
 	// Generation counts how often the slot was woken; a task of an older generation has nothing to do.
 	Generation int64 `json:"generation"`
@@ -126,9 +126,9 @@ func (d DeadLetter) Raw() []byte {
 
 // retentionSlack allows for the clock of the worker that forwards a scheduled task being ahead of the clock of the worker
 // that runs it. Without it, a letter whose retention is over could be taken for a replay.
-const retentionSlack = time.Minute
+const retentionSlack = 2 * time.Hour
 
-// IsReplay says whether a dead letter that runs at now was run by somebody, before its retention was over. The last minute of the
+// IsReplay says whether a dead letter that runs at now was run by somebody, before its retention was over. The last two hours of the
 // retention (a tenth of it, where that is less) counts as over, since the clocks of two workers may differ.
 func (d DeadLetter) IsReplay(now time.Time) bool {
 	slack := retentionSlack.Milliseconds()

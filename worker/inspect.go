@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -100,13 +99,17 @@ func (i *Inspector) Status(ctx context.Context) (Status, error) {
 }
 
 func (i *Inspector) queues() ([]QueueStatus, error) {
+	known, err := i.insp.Queues() // GetQueueInfo tells a queue that nobody has used yet by text alone
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
 	var out []QueueStatus
 	for _, q := range tasks.Queues() {
-		info, err := i.insp.GetQueueInfo(q)
-		if errors.Is(err, asynq.ErrQueueNotFound) {
+		if !slices.Contains(known, q) {
 			out = append(out, QueueStatus{Queue: q})
 			continue
 		}
+		info, err := i.insp.GetQueueInfo(q)
 		if err != nil {
 			return nil, fmt.Errorf("read queue %s: %w", q, err)
 		}

@@ -113,6 +113,8 @@ type Outcome struct {
 	Code    string        // of FateDead
 	Message string        // of FateDead
 	Delay   time.Duration // of FateLater and FateSolo
+	// Ambiguous: a call's answer was lost or contradicts itself, so the message may have been recalled already.
+	Ambiguous bool
 }
 
 // Next is what the slot does after a settle.
@@ -130,7 +132,6 @@ const (
 type Settlement struct {
 	Outcomes  []Outcome
 	Counted   bool // the call counts as an attempt of the keys that it carried
-	Lost      bool // the answer was lost: its keys are ambiguous
 	RequestID string
 	Next      Next
 	Cut       int // of the kept keys, the next call's
@@ -163,3 +164,17 @@ type DueSlot struct {
 	Slot       int
 	Generation int64
 }
+
+// Later is what a handler returns when its task is to run again: after Delay, and with blame (the retry count goes up) only
+// where a call failed. The queue's knobs are set by it in one place.
+type Later struct {
+	Delay time.Duration
+	Blame bool
+	Err   error
+}
+
+// Error says why.
+func (l *Later) Error() string { return l.Err.Error() }
+
+// Unwrap gives the cause.
+func (l *Later) Unwrap() error { return l.Err }

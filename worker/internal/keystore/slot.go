@@ -30,7 +30,7 @@ func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow
 	if o.DeadRobot != nil {
 		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
 	}
-	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), flag(o.Lost), o.RequestID, string(o.Next),
+	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), o.RequestID, string(o.Next),
 		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage}
 	for _, r := range rows {
 		args = append(args, r[0], r[1])
@@ -38,7 +38,7 @@ func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow
 	return s.step(ctx, "settle", settleScript, args...)
 }
 
-// encodeOutcomes gives two characters for each key, the fate and a row of the table of what fates need.
+// encodeOutcomes gives two characters for each key: the fate, a capital where the key is ambiguous, and a row of the table of what fates need.
 func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 	outs := make([]byte, 0, 2*len(outcomes))
 	var rows [][2]string
@@ -58,7 +58,11 @@ func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 			}
 			row = byte('0' + i)
 		}
-		outs = append(outs, byte(o.Fate), row)
+		fate := byte(o.Fate)
+		if o.Ambiguous {
+			fate -= 'a' - 'A'
+		}
+		outs = append(outs, fate, row)
 	}
 	return string(outs), rows
 }

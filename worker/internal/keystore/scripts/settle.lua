@@ -4,14 +4,14 @@
 --   1 slot  2 generation  3 run  4 batch
 --   5 outcomes, two characters for each bound key in its order: what, and which row of the table below (from '0'):
 --     r recalled, d dead (row: code, message), w waits again, l waits for later (row: delay in ms), s the same and then
---     is called alone, k stays bound
---   6 attempt counted: 0 or 1      7 answer lost, so that the called keys are ambiguous: 0 or 1    8 request id
---   9 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield
---  10 how many of the kept keys the next call takes   11 tries   12 note
---  13 throttled: rest, ms; '' = not      14 hold: code ('' = none)   15 its message   16 its first probe after, ms
---  17 1 = the app answered as it should: ends a hold
---  18 robot dead: code ('' = not)        19 its message
---  20... the rows, two values each
+--     is called alone, k stays bound; a capital letter says that the key is ambiguous from here on
+--   6 attempt counted: 0 or 1      7 request id
+--   8 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield
+--   9 how many of the kept keys the next call takes   10 tries   11 note
+--  12 throttled: rest, ms; '' = not      13 hold: code ('' = none)   14 its message   15 its first probe after, ms
+--  16 1 = the app answered as it should: ends a hold
+--  17 robot dead: code ('' = not)        18 its message
+--  19... the rows, two values each
 -- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'.
 
 local A = function(i) return ARGV[ARGS + i] end
@@ -31,17 +31,16 @@ if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
   return reply(s.state)
 end
 
-local outs, counted, amb, request, mode = A(5), tonumber(A(6)), tonumber(A(7)), A(8), A(9)
+local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
 local items, kept, back, recalled, settled, tail = bound_items(s), {}, {}, {}, false, u5(s.batch)
 
-local function row(i) local at = 20 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+local function row(i) local at = 19 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
 
 local function apply(i, item)
-  local what = sub(outs, 2 * i - 1, 2 * i - 1)
-  if i <= s.cut then
-    item.att = math.min(255, item.att + counted)
-    if amb == 1 then item.amb = 1 end
-  end
+  local given = sub(outs, 2 * i - 1, 2 * i - 1)
+  local what = string.lower(given)
+  if i <= s.cut then item.att = math.min(255, item.att + counted) end
+  if given ~= what then item.amb = 1 end
   if what == 'r' then
     write(item.day, item.k, s.rid, recalled_record(item, tail))
     recalled[item.inc] = (recalled[item.inc] or 0) + 1
@@ -67,10 +66,10 @@ for inc, n in pairs(recalled) do
   call('HSET', KEYS[1], 'ok_at', int(now))
 end
 if settled then remember_call(s.batch, request) end
-if A(18) ~= '' then call('HSET', P .. 'deadrobots', s.rid, A(18) .. '\n' .. request .. '\n' .. A(19)) end
-if A(13) ~= '' then throttle(tonumber(A(13))) end
-if A(14) ~= '' then hold(A(14), A(15), tonumber(A(16))) end
-if A(17) == '1' then release() end
+if A(17) ~= '' then call('HSET', P .. 'deadrobots', s.rid, A(17) .. '\n' .. request .. '\n' .. A(18)) end
+if A(12) ~= '' then throttle(tonumber(A(12))) end
+if A(13) ~= '' then hold(A(13), A(14), tonumber(A(15))) end
+if A(16) == '1' then release() end
 
 if #kept == 0 then
   drop_batch(s)
@@ -81,7 +80,7 @@ if #kept == 0 then
   end
   return go_on(s)
 end
-s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept), tonumber(A(10)), tonumber(A(11)), A(12)
+s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept), tonumber(A(9)), tonumber(A(10)), A(11)
 if mode == 'call' then s.at = permit() end
 set_batch(s)
 if mode == 'held' then set_state(s, 'held') elseif mode == 'yield' then make_due(s) end

@@ -1,0 +1,311 @@
+package dispatch
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"dingrecall/upstream"
+	"dingrecall/worker/internal/flow"
+)
+
+// note is what is remembered of a batch between two calls of it, in the slot's record.
+type note struct {
+	FirstFail int64 `json:"f,omitempty"` // ms, of the first failure in a row
+	RestBad   bool  `json:"b,omitempty"` // a bad key is among the parked, if it is not among the called
+	Isolating bool  `json:"i,omitempty"` // the batch was split to find the key that fails it
+	RobotBad  bool  `json:"r,omitempty"` // the service said once that there is no such robot
+}
+
+func readNote(s string) note {
+	var n note
+	if s != "" {
+		// A note that cannot be read was written by another version: the search for a bad key starts again.
+		_ = json.Unmarshal([]byte(s), &n)
+	}
+	return n
+}
+
+func (n note) String() string {
+	if n == (note{}) {
+		return ""
+	}
+	b, err := json.Marshal(n)
+	if err != nil { // four plain fields: it cannot fail
+		return ""
+	}
+	return string(b)
+}
+
+// longestRest is for how long a run keeps its slot through a throttle; a longer one is waited out without a handler.
+const longestRest = 5 * time.Second
+
+// decision is what a call came to.
+type decision struct {
+	flow.Settlement
+	delay time.Duration // of NextHeld: until the next try
+	scope upstream.Scope
+	hint  string
+}
+
+// decider decides about one call of one batch. It is pure: everything that it goes by is in here.
+type decider struct {
+	policy Policy
+	batch  *flow.Batch
+	now    time.Time // of the key store
+	note   note
+}
+
+func newDecider(p Policy, b *flow.Batch, now time.Time) *decider {
+	return &decider{policy: p, batch: b, now: now, note: readNote(b.Note)}
+}
+
+// answered decides about a call that was answered, key by key.
+func (d *decider) answered(requestID string, verdicts []upstream.Verdict) decision {
+	out := d.begin(requestID)
+	out.scope, out.Counted, out.Answered = upstream.Done, true, true
+	for i, v := range verdicts {
+		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], v)
+	}
+	d.afterGoodHead(&out)
+	return out
+}
+
+// keyOutcome is the fate of a key of which the answer, or the error, spoke by itself.
+func (d *decider) keyOutcome(k flow.BoundKey, v upstream.Verdict) flow.Outcome {
+	o := flow.Outcome{Ambiguous: v.Ambiguous}
+	switch v.Scope {
+	case upstream.Done:
+		o.Fate = flow.FateRecalled
+	case upstream.KeyDead, upstream.RobotDead:
+		o.Fate, o.Code, o.Message = flow.FateDead, v.Code, v.Message
+	default:
+		limit := d.policy.MaxAttempts
+		if v.Scope == upstream.Unknown {
+			limit = d.policy.UnknownAttempts
+		}
+		if !v.Blameless && k.Attempts+1 >= limit {
+			o.Fate, o.Code, o.Message = flow.FateDead, v.Code, v.Message
+			break
+		}
+		o.Fate, o.Delay = flow.FateLater, max(v.Rest, d.policy.backoff(k.Attempts+1))
+	}
+	return o
+}
+
+// afterGoodHead says what is done with the parked keys when the call of the others did not fail as a whole: if there is a
+// bad key it is among them, so they are halved in turn; a single one is called alone.
+func (d *decider) afterGoodHead(out *decision) {
+	rest := len(d.batch.Keys) - d.batch.Cut
+	if rest == 0 {
+		return
+	}
+	if !d.note.RestBad {
+		d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+		return
+	}
+	d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateKeep)
+	out.Next, out.Cut = flow.NextCall, max(1, rest/2)
+	out.Note = note{RestBad: rest > 1, Isolating: true, FirstFail: d.note.FirstFail}.String()
+}
+
+// failed decides about a call that failed as a whole.
+func (d *decider) failed(e *upstream.Error) decision {
+	v := e.Verdict(d.batch.Cut)
+	if e.Partial != nil && e.Op == upstream.OpRecall {
+		return d.partly(e, v)
+	}
+	return d.judged(e, v)
+}
+
+// partly decides where the error's body spoke of single keys: those are settled by it, the others come back later.
+func (d *decider) partly(e *upstream.Error, v upstream.Verdict) decision {
+	out := d.begin(e.RequestID)
+	out.scope, out.hint, out.Counted = v.Scope, v.Hint, true
+	for i, kv := range e.Verdicts(d.batch.Called()) {
+		if kv.Scope == upstream.BatchKey {
+			kv.Scope = upstream.Transient
+		}
+		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], kv)
+	}
+	d.fill(&out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+	return out
+}
+
+func (d *decider) judged(e *upstream.Error, v upstream.Verdict) decision {
+	out := d.begin(e.RequestID)
+	out.scope, out.hint = v.Scope, v.Hint
+	out.Counted = !v.Blameless
+	switch v.Scope {
+	case upstream.Throttled:
+		d.throttled(&out, v)
+	case upstream.AppHold, upstream.BudgetHold, upstream.TokenStale:
+		d.held(&out, v)
+	case upstream.RobotDead:
+		d.robot(&out, v)
+	case upstream.KeyDead:
+		d.fill(&out, 0, d.batch.Cut, flow.FateDead)
+		d.because(&out, v)
+		d.fill(&out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+	case upstream.BatchKey:
+		d.batchKey(&out, e, v)
+	default:
+		d.trouble(&out, v)
+	}
+	if v.Ambiguous {
+		for i := range d.batch.Cut {
+			out.Outcomes[i].Ambiguous = true
+		}
+	}
+	return out
+}
+
+// begin gives a decision that keeps nothing and goes on with the next batch.
+func (d *decider) begin(requestID string) decision {
+	return decision{Settlement: flow.Settlement{Outcomes: make([]flow.Outcome, len(d.batch.Keys)), RequestID: requestID, Next: flow.NextClaim}}
+}
+
+func (d *decider) fill(out *decision, from, to int, fate flow.Fate) {
+	for i := from; i < to; i++ {
+		out.Outcomes[i].Fate = fate
+	}
+}
+
+// because gives every key that dies the verdict's code and message.
+func (d *decider) because(out *decision, v upstream.Verdict) {
+	for i := range out.Outcomes {
+		if out.Outcomes[i].Fate == flow.FateDead {
+			out.Outcomes[i].Code, out.Outcomes[i].Message = v.Code, v.Message
+		}
+	}
+}
+
+// again keeps the whole batch as it is.
+func (d *decider) again(out *decision, next flow.Next, tries int, n note) {
+	d.fill(out, 0, len(d.batch.Keys), flow.FateKeep)
+	out.Next, out.Cut, out.Tries, out.Note = next, d.batch.Cut, tries, n.String()
+}
+
+// throttled: the batch goes again when the app may call again; a short rest keeps the slot.
+func (d *decider) throttled(out *decision, v upstream.Verdict) {
+	out.Rest = max(v.Rest, time.Second)
+	if out.Rest <= longestRest {
+		d.again(out, flow.NextCall, d.batch.Tries, d.note)
+		return
+	}
+	d.again(out, flow.NextHeld, d.batch.Tries, d.note)
+	out.delay = out.Rest
+}
+
+// held: no call of the app can succeed, so the keys go back to wait with the others.
+func (d *decider) held(out *decision, v upstream.Verdict) {
+	d.fill(out, 0, len(d.batch.Keys), flow.FateWait)
+	message := v.Message
+	if v.Hint != "" {
+		if message != "" {
+			message += "; "
+		}
+		message += v.Hint
+	}
+	probe := max(d.policy.Probe, v.Rest)
+	if v.Scope == upstream.BudgetHold {
+		probe = max(probe, untilNextMonth(d.now))
+	}
+	out.Hold = &flow.Hold{Reason: flow.Reason{Code: v.Code, Message: message}, Probe: probe}
+}
+
+// budgetZone is where the month of the service's budget is taken to turn. The documents do not say; its users are there.
+var budgetZone = time.FixedZone("Asia/Shanghai", 8*3600)
+
+func untilNextMonth(now time.Time) time.Duration {
+	t := now.In(budgetZone)
+	return time.Date(t.Year(), t.Month()+1, 1, 0, 1, 0, 0, budgetZone).Sub(t)
+}
+
+// robot: no such robot. A second call confirms it before all of its keys die.
+func (d *decider) robot(out *decision, v upstream.Verdict) {
+	if !d.note.RobotBad {
+		n := d.note
+		n.RobotBad = true
+		d.again(out, flow.NextCall, d.batch.Tries, n)
+		return
+	}
+	d.fill(out, 0, len(d.batch.Keys), flow.FateDead)
+	d.because(out, v)
+	out.DeadRobot = &flow.Reason{Code: v.Code, Message: v.Message}
+}
+
+// batchKey: at least one key of several is bad. The message may name it; else it is looked for by halves, the half with the
+// earlier deadlines first.
+func (d *decider) batchKey(out *decision, e *upstream.Error, v upstream.Verdict) {
+	if named := len(e.Keys); named > 0 && named < d.batch.Cut {
+		for i, k := range d.batch.Keys {
+			out.Outcomes[i].Fate = flow.FateWait
+			if i < d.batch.Cut && slices.Contains(e.Keys, k.Key) {
+				out.Outcomes[i].Fate = flow.FateDead
+			}
+		}
+		d.because(out, v)
+		return
+	}
+	d.split(out)
+}
+
+// split halves the called keys: the first half goes next, the second is parked, known to have the bad key if the first has
+// not. What was parked before may be all good: the bad key was found to be elsewhere.
+func (d *decider) split(out *decision) {
+	half := d.batch.Cut / 2
+	d.fill(out, 0, d.batch.Cut, flow.FateKeep)
+	d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+	out.Next, out.Cut = flow.NextCall, half
+	out.Note = note{RestBad: true, Isolating: true, FirstFail: d.note.FirstFail}.String()
+}
+
+// trouble: what may pass, or what nobody knows. The batch is tried again with backoff. It is split where other batches of
+// the app succeed meanwhile, for then one of its keys is to blame and not the service.
+func (d *decider) trouble(out *decision, v upstream.Verdict) {
+	n := d.note
+	if n.FirstFail == 0 {
+		n.FirstFail = d.now.UnixMilli()
+	}
+	if v.Blameless {
+		d.again(out, flow.NextHeld, d.batch.Tries+1, n)
+		out.delay = max(v.Rest, d.policy.backoff(d.batch.Tries+1))
+		return
+	}
+	limit, split := d.policy.MaxAttempts, d.policy.SplitAfter
+	if v.Scope == upstream.Unknown {
+		limit, split = d.policy.UnknownAttempts, d.policy.UnknownAttempts
+	}
+	tries := d.batch.Tries + 1
+	othersSucceed := !d.batch.LastOK.IsZero() && d.batch.LastOK.UnixMilli() > n.FirstFail
+	switch {
+	case d.batch.Cut == 1:
+		d.alone(out, v, limit)
+	case n.Isolating:
+		d.split(out)
+	case tries >= split && othersSucceed, v.Scope != upstream.Unknown && tries >= 3*limit:
+		d.note = n
+		d.split(out)
+	case v.Scope == upstream.Unknown && tries >= limit:
+		d.fill(out, 0, len(d.batch.Keys), flow.FateDead)
+		d.because(out, v)
+	default:
+		d.again(out, flow.NextHeld, tries, n)
+		out.delay = max(v.Rest, d.policy.backoff(tries))
+	}
+}
+
+// alone: a single key failed by itself. It waits without a slot, and goes alone from then on if it sank others before.
+func (d *decider) alone(out *decision, v upstream.Verdict, limit int) {
+	k := d.batch.Keys[0]
+	o := flow.Outcome{Fate: flow.FateLater, Delay: max(v.Rest, d.policy.backoff(k.Attempts+1))}
+	if d.note.Isolating || k.Solo {
+		o.Fate = flow.FateSolo
+	}
+	if k.Attempts+1 >= limit {
+		o = flow.Outcome{Fate: flow.FateDead, Code: v.Code, Message: v.Message}
+	}
+	out.Outcomes[0] = o
+	d.fill(out, 1, len(d.batch.Keys), flow.FateWait)
+}

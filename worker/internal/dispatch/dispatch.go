@@ -1,0 +1,337 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dingrecall/upstream"
+	"dingrecall/worker/internal/flow"
+	"dingrecall/worker/internal/keystore"
+)
+
+// Service is the one call that dispatch makes of the service.
+type Service interface {
+	BatchRecall(ctx context.Context, token, robotCode string, keys []string) (upstream.Answer, error)
+}
+
+// Tokens hands out the app's access token.
+type Tokens interface {
+	Get(ctx context.Context) (string, error)
+	Renew(ctx context.Context, stale string) (string, error)
+}
+
+// Observer is told what happens, for logs and metrics. Its methods must not block.
+type Observer interface {
+	// Called is told of every call, answered or not.
+	Called(app string, scope upstream.Scope, keys int, took time.Duration)
+	// Settled is told how many keys of a call reached which end.
+	Settled(app string, recalled, dead int)
+}
+
+// App is an app whose slots are run.
+type App struct {
+	Name    string
+	Store   *keystore.Store
+	Tokens  Tokens
+	Limited bool // the app has a rate: a permit that was missed is not used late
+	Latency *Latency
+}
+
+// Config is the settings of a Dispatcher.
+type Config struct {
+	Policy Policy
+	Slice  time.Duration // for how long a run goes on before it makes room for others
+}
+
+// Deps is what a Dispatcher is given.
+type Deps struct {
+	Service  Service
+	Observer Observer
+	Log      *zap.Logger
+	// After does what a reply of the key store asks for: enqueues due slots, sets alarms. It is called after each script.
+	After func(ctx context.Context, app string, r *keystore.Reply) error
+	// Stopping is closed when no new batch is to be begun.
+	Stopping <-chan struct{}
+}
+
+// Dispatcher runs slots. It is safe for concurrent use.
+type Dispatcher struct {
+	cfg  Config
+	deps Deps
+	apps map[string]*App
+}
+
+// New makes a dispatcher for some apps.
+func New(cfg Config, deps Deps, apps []*App) (*Dispatcher, error) {
+	if err := cfg.Policy.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Slice <= 0 {
+		return nil, fmt.Errorf("the time slice of a run must be positive: %v", cfg.Slice)
+	}
+	d := &Dispatcher{cfg: cfg, deps: deps, apps: map[string]*App{}}
+	for _, a := range apps {
+		d.apps[a.Name] = a
+	}
+	return d, nil
+}
+
+const (
+	// soon is when a task comes back that could not do its work for no fault of the keys: Redis blinked, another run has the slot.
+	soon = 2 * time.Second
+	// settleTime bounds how long the outcome of a call is tried to be written. It is less than the queue's lease of 30 s: past
+	// that another worker has the slot anyway.
+	settleTime = 20 * time.Second
+	// callTime bounds a call beyond the client's own timeout, lest a run never ends.
+	callTime = 60 * time.Second
+)
+
+// Run runs a slot once: until nothing is ready for it, its slice is over, or its batch has to wait. nil means that the task
+// is done; a *flow.Later that it has to run again.
+func (d *Dispatcher) Run(ctx context.Context, appName string, slot int, generation int64, retry int) error {
+	app := d.apps[appName]
+	if app == nil {
+		return &flow.Later{Delay: time.Minute, Err: fmt.Errorf("app %q is not in this worker's configuration; its keys wait until it is", appName)}
+	}
+	r, err := app.Store.Attach(ctx, slot, generation, retry)
+	if err != nil {
+		return &flow.Later{Delay: soon, Err: err}
+	}
+	run := &run{Dispatcher: d, app: app, at: flow.SlotRun{Slot: slot, Generation: generation}, until: time.Now().Add(d.cfg.Slice)}
+	return run.loop(ctx, r)
+}
+
+// run is one run of a slot.
+type run struct {
+	*Dispatcher
+	app   *App
+	at    flow.SlotRun
+	until time.Time // the end of its slice
+	delay time.Duration
+	cause error // of the last call that has to be made again
+}
+
+func (r *run) loop(ctx context.Context, reply *keystore.Reply) error {
+	for {
+		afterErr := r.deps.After(ctx, r.app.Name, reply)
+		if reply.Status != keystore.StatusBatch {
+			return r.end(reply, afterErr)
+		}
+		// A wake-up that could not be enqueued here is in the next reply again: a slot stays due until its task attaches.
+		r.at.Run = reply.Batch.Run
+		next, err := r.batch(ctx, reply)
+		if err != nil {
+			return &flow.Later{Delay: soon, Err: err}
+		}
+		reply = next
+	}
+}
+
+// end turns the last reply of a run into what the queue is to do with the task.
+func (r *run) end(reply *keystore.Reply, afterErr error) error {
+	switch reply.Status {
+	case keystore.StatusHeld:
+		cause := r.cause
+		if cause == nil {
+			cause = errors.New("the batch waits for its next try")
+		}
+		return &flow.Later{Delay: max(r.delay, 10*time.Millisecond), Blame: true, Err: cause}
+	case keystore.StatusRefused:
+		return &flow.Later{Delay: soon, Err: errors.New("another run has this slot; this one changes nothing")}
+	}
+	if afterErr != nil {
+		return &flow.Later{Delay: soon, Err: fmt.Errorf("enqueue what is owed: %w", afterErr)}
+	}
+	return nil
+}
+
+// batch makes the call of the batch that the slot holds and settles it.
+func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
+	b := reply.Batch
+	began := time.Now()
+	if !r.waitForPermit(ctx, b, began) {
+		return r.giveUp(ctx)
+	}
+	dec, made := r.call(ctx, b, reply.Now.Add(time.Since(began)))
+	if !made {
+		return r.giveUp(ctx)
+	}
+	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
+		dec.Next = flow.NextYield
+	}
+	next, err := r.settle(ctx, b, dec.Settlement)
+	if err != nil {
+		return nil, err
+	}
+	r.delay = dec.delay
+	r.count(dec.Settlement)
+	return next, nil
+}
+
+func (r *run) count(s flow.Settlement) {
+	recalled, dead := 0, 0
+	for _, o := range s.Outcomes {
+		switch o.Fate {
+		case flow.FateRecalled:
+			recalled++
+		case flow.FateDead:
+			dead++
+		}
+	}
+	r.deps.Observer.Settled(r.app.Name, recalled, dead)
+}
+
+func (r *run) stopping() bool {
+	select {
+	case <-r.deps.Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// late is how long after its moment a permit may still be used. The limiter spaces calls by 2 % more than the rate asks for, so
+// that calls which are this late still keep to the rate in every second.
+const late = 10 * time.Millisecond
+
+// waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed: the
+// scheduler was late, or the process was stopped. False means that the worker is to end.
+func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, from time.Time) bool {
+	for range 20 {
+		if !r.sleep(ctx, time.Until(from.Add(b.Wait))) {
+			return false
+		}
+		if !r.app.Limited || time.Since(from.Add(b.Wait)) <= late {
+			return true
+		}
+		from = time.Now()
+		wait, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
+		if err != nil || !ok {
+			return err == nil // without Redis: give up; where the batch is no longer ours, the settle will be refused
+		}
+		b.Wait = wait
+	}
+	return true
+}
+
+func (r *run) sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return !r.stopping() && ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.deps.Stopping:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// giveUp hands the slot on with its batch still bound, before a call was made.
+func (r *run) giveUp(ctx context.Context) (*keystore.Reply, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	return r.app.Store.Takeover(ctx, r.at)
+}
+
+// settle writes the outcome of a call that was made, as long as that makes sense: the messages are recalled, whatever
+// becomes of this process or of Redis.
+func (r *run) settle(ctx context.Context, b *flow.Batch, s flow.Settlement) (*keystore.Reply, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		reply, err := r.app.Store.Settle(ctx, r.at, b.ID, s)
+		if err == nil {
+			return reply, nil
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("the outcome of a call could not be written, its keys will be called again: %w", err)
+		case <-t.C:
+		}
+	}
+}
+
+// call makes the call and decides what it came to. made is false when nothing was sent because the worker is to end.
+func (r *run) call(ctx context.Context, b *flow.Batch, now time.Time) (dec decision, made bool) {
+	d := newDecider(r.cfg.Policy, b, now)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
+	token, err := r.app.Tokens.Get(ctx)
+	if err != nil {
+		return r.noToken(d, err), true
+	}
+	answer, took, err := r.once(ctx, token, b)
+	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
+		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
+		if token, err = r.app.Tokens.Renew(ctx, token); err != nil {
+			return r.noToken(d, err), true
+		}
+		answer, took, err = r.once(ctx, token, b)
+	}
+	if err != nil {
+		e := upstreamError(err)
+		dec = d.failed(e)
+		r.cause = e
+		r.report(dec, e)
+	} else {
+		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
+	}
+	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
+	return dec, true
+}
+
+func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.Answer, time.Duration, error) {
+	began := time.Now()
+	answer, err := r.deps.Service.BatchRecall(ctx, token, b.RobotCode, b.Called())
+	took := time.Since(began)
+	r.app.Latency.Observe(took)
+	return answer, took, err
+}
+
+// noToken decides where no call was made because there is no token. No attempt is counted, whatever the reason.
+func (r *run) noToken(d *decider, err error) decision {
+	e := upstreamError(err)
+	dec := d.failed(e)
+	dec.Counted = false
+	for i, o := range dec.Outcomes {
+		if o.Fate != flow.FateKeep {
+			dec.Outcomes[i] = flow.Outcome{Fate: flow.FateWait}
+		}
+	}
+	dec.DeadRobot = nil
+	r.cause = e
+	r.report(dec, e)
+	return dec
+}
+
+// report logs what a person should hear of: what an operator has to mend, and what nobody knows.
+func (r *run) report(dec decision, e *upstream.Error) {
+	switch {
+	case dec.Hold != nil:
+		r.deps.Log.Error("the app is held: no call is made until this is mended; its keys wait", zap.String("app", r.app.Name),
+			zap.String("code", dec.Hold.Code), zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(e))
+	case dec.scope == upstream.Unknown:
+		r.deps.Log.Warn("an answer that is in no table", zap.String("app", r.app.Name), zap.Error(e))
+	default:
+		r.deps.Log.Debug("a call failed", zap.String("app", r.app.Name), zap.String("scope", dec.scope.String()), zap.Error(e))
+	}
+}
+
+// upstreamError gives the one error type of package upstream; anything else there is a bug, which must not stop the keys.
+func upstreamError(err error) *upstream.Error {
+	var e *upstream.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &upstream.Error{Op: upstream.OpRecall, Class: upstream.ClassNotSent, Message: err.Error(), Err: err}
+}

@@ -1,0 +1,84 @@
+// Package tokenstore shares the access token of an app among all workers through Redis.
+//
+// Whoever can read the Redis can read the token and act as the app until it expires, as whoever can read it can read and
+// change everything else of this program: protect it accordingly.
+package tokenstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"dingrecall/upstream"
+)
+
+// Store is the shared token of one app. It implements upstream.TokenStore.
+type Store struct {
+	rdb    redis.UniversalClient
+	prefix string
+}
+
+// New makes the store of an app; prefix is what all of its names in Redis begin with.
+func New(rdb redis.UniversalClient, prefix string) *Store { return &Store{rdb: rdb, prefix: prefix} }
+
+// Load implements upstream.TokenStore.
+func (s *Store) Load(ctx context.Context) (upstream.Token, bool, error) {
+	v, err := s.rdb.HMGet(ctx, s.prefix+"token", "value", "expires").Result()
+	if err != nil {
+		return upstream.Token{}, false, fmt.Errorf("read the shared token: %w", err)
+	}
+	value, ok1 := v[0].(string)
+	expires, ok2 := v[1].(string)
+	if !ok1 || !ok2 {
+		return upstream.Token{}, false, nil
+	}
+	ms, err := strconv.ParseInt(expires, 10, 64)
+	if err != nil {
+		return upstream.Token{}, false, errors.New("read the shared token: its end is not a number")
+	}
+	return upstream.Token{Value: upstream.Secret(value), ExpiresAt: time.UnixMilli(ms)}, true, nil
+}
+
+// Save implements upstream.TokenStore.
+func (s *Store) Save(ctx context.Context, t upstream.Token) error {
+	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.HSet(ctx, s.prefix+"token", "value", t.Value.Reveal(), "expires", t.ExpiresAt.UnixMilli())
+		p.PExpireAt(ctx, s.prefix+"token", t.ExpiresAt)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the shared token: %w", err)
+	}
+	return nil
+}
+
+// unlock frees a lock only while it is still the caller's.
+var unlock = redis.NewScript(`if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`)
+
+// Lock implements upstream.TokenStore.
+func (s *Store) Lock(ctx context.Context, ttl time.Duration) (func(), bool, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return nil, false, fmt.Errorf("lock the shared token: %w", err)
+	}
+	mine, key := hex.EncodeToString(raw[:]), s.prefix+"token:lock"
+	err := s.rdb.SetArgs(ctx, key, mine, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	if errors.Is(err, redis.Nil) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("lock the shared token: %w", err)
+	}
+	release := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = unlock.Run(ctx, s.rdb, []string{key}, mine).Err() // it frees itself after its ttl
+	}
+	return release, true, nil
+}

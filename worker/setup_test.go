@@ -1,0 +1,151 @@
+package worker_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest"
+
+	"dingrecall/tasks"
+	"dingrecall/upstream"
+	"dingrecall/upstream/simulator"
+	"dingrecall/worker"
+	"dingrecall/worker/internal/redistest"
+)
+
+func TestMain(m *testing.M) { os.Exit(redistest.Main(m)) }
+
+const (
+	appName = "main"
+	robot   = "dingrobotone"
+)
+
+// bundle is a simulator, a Redis, a producer's client and an inspector; workers are started by the test.
+type bundle struct {
+	t      *testing.T
+	rdb    *redis.Client
+	sim    *simulator.Simulator
+	server *simulator.Server
+	client *tasks.Client
+	insp   *worker.Inspector
+	cfg    worker.Config
+}
+
+func setup(t *testing.T, rdb *redis.Client, sc simulator.Config, change func(*worker.Config)) *bundle {
+	t.Helper()
+	sim, err := simulator.New(sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := sim.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	cfg := worker.DefaultConfig()
+	cfg.Apps = []worker.App{{Name: appName, Credentials: upstream.Credentials{AppKey: "key", AppSecret: "secret"}, Robots: []string{worker.AnyRobot}}}
+	cfg.Upstream = upstream.Config{BaseURL: server.BaseURL()}
+	cfg.MaxSlots, cfg.Linger = 8, 50*time.Millisecond
+	cfg.BackoffBase, cfg.BackoffMax = 20*time.Millisecond, 200*time.Millisecond
+	if change != nil {
+		change(&cfg)
+	}
+	client := tasks.NewClientFromRedis(rdb)
+	t.Cleanup(func() { _ = client.Close() })
+	return &bundle{t: t, rdb: rdb, sim: sim, server: server, client: client, insp: worker.NewInspector(rdb, nil), cfg: cfg}
+}
+
+// start starts a worker that ends with the test.
+func (b *bundle) start() *worker.Worker {
+	b.t.Helper()
+	log := zaptest.NewLogger(b.t, zaptest.Level(zapcore.WarnLevel), zaptest.WrapOptions(zap.AddStacktrace(zapcore.FatalLevel)))
+	w, err := worker.New(b.cfg, worker.Deps{Redis: b.rdb, Log: log})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := w.Start(context.Background()); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(w.Stop)
+	return w
+}
+
+func (b *bundle) recall(keys []string, opts ...tasks.Option) tasks.Receipt {
+	b.t.Helper()
+	r, err := b.client.Recall(context.Background(), robot, keys, opts...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+func (b *bundle) status() worker.AppStatus {
+	b.t.Helper()
+	st, err := b.insp.Status(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, a := range st.Apps {
+		if a.App == appName {
+			return a
+		}
+	}
+	return worker.AppStatus{}
+}
+
+// until waits for a condition, which it looks at every few milliseconds, for a minute at most.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(60 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("waited in vain until %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// untilSettled waits until n keys are accepted and none of them waits or is bound.
+func (b *bundle) untilSettled(n int) worker.AppStatus {
+	b.t.Helper()
+	var st worker.AppStatus
+	until(b.t, fmt.Sprintf("%d keys are settled", n), func() bool {
+		st = b.status()
+		return st.Total.Accepted == int64(n) && st.Total.Waiting == 0 && st.Total.Bound == 0
+	})
+	return st
+}
+
+func goodKeys(n int) []string { return madeKeys(0, n, simulator.Good) }
+
+func madeKeys(from, n int, kind simulator.Kind) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = simulator.MakeKey(1, uint64(from+i), kind, time.Now().Add(-time.Hour))
+	}
+	return keys
+}
+
+// letters gives all dead letters.
+func (b *bundle) letters() []worker.DeadTask {
+	b.t.Helper()
+	var out []worker.DeadTask
+	err := b.insp.DeadLetters(context.Background(), worker.DeadFilter{}, func(d worker.DeadTask) error {
+		out = append(out, d)
+		return nil
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
