@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,26 +28,28 @@ func New(rdb redis.UniversalClient, prefix string) *Store { return &Store{rdb: r
 
 // Load implements upstream.TokenStore.
 func (s *Store) Load(ctx context.Context) (upstream.Token, bool, error) {
-	v, err := s.rdb.HMGet(ctx, s.prefix+"token", "value", "expires").Result()
+	v, err := s.rdb.Get(ctx, s.prefix+"token").Bytes()
+	if errors.Is(err, redis.Nil) {
+		return upstream.Token{}, false, nil
+	}
 	if err != nil {
 		return upstream.Token{}, false, fmt.Errorf("read the shared token: %w", err)
 	}
-	value, ok1 := v[0].(string)
-	expires, ok2 := v[1].(string)
-	if !ok1 || !ok2 {
-		return upstream.Token{}, false, nil
+	var t upstream.Token
+	if err := t.UnmarshalBinary(v); err != nil {
+		return upstream.Token{}, false, fmt.Errorf("read the shared token: %w", err)
 	}
-	ms, err := strconv.ParseInt(expires, 10, 64)
-	if err != nil {
-		return upstream.Token{}, false, errors.New("read the shared token: its end is not a number")
-	}
-	return upstream.Token{Value: upstream.Secret(value), ExpiresAt: time.UnixMilli(ms)}, true, nil
+	return t, true, nil
 }
 
-// Save implements upstream.TokenStore.
+// Save implements upstream.TokenStore. Redis forgets the token when it ends.
 func (s *Store) Save(ctx context.Context, t upstream.Token) error {
-	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.HSet(ctx, s.prefix+"token", "value", t.Value.Reveal(), "expires", t.ExpiresAt.UnixMilli())
+	v, err := t.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("write the shared token: %w", err)
+	}
+	_, err = s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, s.prefix+"token", v, 0)
 		p.PExpireAt(ctx, s.prefix+"token", t.ExpiresAt)
 		return nil
 	})
