@@ -6,6 +6,7 @@ SHELL := /bin/bash
 GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS   := -s -w $(if $(VERSION),-X dingrecall/cmd/internal/cli.releaseVersion=$(VERSION))
+TESTFLAGS ?=
 BENCHTIME ?= 1s
 FUZZTIME  ?= 30s
 IMAGE     ?= recall:$(or $(VERSION),latest)
@@ -35,10 +36,10 @@ demo: build ## 20,000 keys of a bad broadcast, recalled through the whole pipeli
 	$(GO) run ./examples/checkdemo -file $(DEMO)/broadcast.csv -report $(DEMO)/report.csv -output $(DEMO)/output.txt -rate $(DEMO_RATE)
 
 test: need-redis need-cc vet ## everything, with the race detector, on miniredis and a real redis-server
-	$(GO) test -race ./...
+	$(GO) test -race $(TESTFLAGS) ./...
 
 test-fast: need-redis ## the same tests without the race detector
-	$(GO) test ./...
+	$(GO) test $(TESTFLAGS) ./...
 
 need-redis:
 	@command -v redis-server >/dev/null || { echo 'The tests start a redis-server of their own, and there is none on the PATH. Install it: apt-get install -y redis-server' >&2; exit 1; }
