@@ -91,6 +91,10 @@ type app struct {
 var commands = []func(*app) *cobra.Command{
 	newRunCmd,
 	newSubmitCmd,
+	newWorkerCmd,
+	newStatusCmd,
+	newDeadCmd,
+	newSimulateCmd,
 	newCheckCmd,
 	newVersionCmd,
 }
