@@ -152,11 +152,10 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 // batch makes the call of the batch that the slot holds and settles it.
 func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
 	b := reply.Batch
-	began := time.Now()
-	if !r.waitForPermit(ctx, b, began) {
+	if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
 		return r.giveUp(ctx)
 	}
-	dec, made := r.call(ctx, b, reply.Now.Add(time.Since(began)))
+	dec, made := r.call(ctx, b, reply.Now.Add(time.Since(reply.Local)))
 	if !made {
 		return r.giveUp(ctx)
 	}
@@ -198,22 +197,24 @@ func (r *run) stopping() bool {
 // that calls which are this late still keep to the rate in every second.
 const late = 10 * time.Millisecond
 
+// maxPermits bounds how often a machine that is late each time takes another permit.
+const maxPermits = 20
+
 // waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed: the
 // scheduler was late, or the process was stopped. False means that the worker is to end.
 func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, from time.Time) bool {
-	for range 20 {
-		if !r.sleep(ctx, time.Until(from.Add(b.Wait))) {
+	for range maxPermits {
+		if !r.sleep(ctx, time.Until(from)) {
 			return false
 		}
-		if !r.app.Limited || time.Since(from.Add(b.Wait)) <= late {
+		if !r.app.Limited || time.Since(from) <= late {
 			return true
 		}
-		from = time.Now()
-		wait, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
+		next, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
 		if err != nil || !ok {
 			return err == nil // without Redis: give up; where the batch is no longer ours, the settle will be refused
 		}
-		b.Wait = wait
+		from = next
 	}
 	return true
 }

@@ -81,7 +81,7 @@ type Batch struct {
 	Tries     int    // how often this very set was tried in vain
 	Note      string // what dispatch wants to remember between two tries; opaque to the key store
 	Keys      []BoundKey
-	Wait      time.Duration // from the reply until the call's permit
+	Wait      time.Duration // from the moment of the script until the call's permit
 	LastOK    time.Time     // when the app last had a key recalled; zero if never
 }
 

@@ -29,6 +29,7 @@ type Reply struct {
 	Next   time.Time      // the next moment at which Wake is owed; zero = none
 	Outbox int            // dead letters to be drained
 	Now    time.Time      // the clock that the script went by
+	Local  time.Time      // the moment of Now on this process's clock: what Batch.Wait counts from
 	Batch  *flow.Batch    // of StatusBatch
 	extra  []any
 }
@@ -49,7 +50,7 @@ func decodeReply(v any) (*Reply, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || len(due)%2 != 0 {
 		return nil, errShape
 	}
-	r := &Reply{Status: Status(status), Outbox: int(outbox), Now: time.UnixMilli(now), extra: extra}
+	r := &Reply{Status: Status(status), Outbox: int(outbox), Now: time.UnixMicro(now), extra: extra}
 	if next > 0 {
 		r.Next = time.UnixMilli(next)
 	}

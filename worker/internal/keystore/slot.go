@@ -67,18 +67,18 @@ func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 	return string(outs), rows
 }
 
-// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. It tells how long to
-// wait for it. ok is false when the batch is no longer this run's.
-func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (wait time.Duration, ok bool, err error) {
+// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. It tells from when on
+// the call may be made. ok is false when the batch is no longer this run's.
+func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (from time.Time, ok bool, err error) {
 	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch)
 	if err != nil || r.Status != StatusOK {
-		return 0, false, err
+		return time.Time{}, false, err
 	}
 	n, err := r.ints(1)
 	if err != nil {
-		return 0, false, err
+		return time.Time{}, false, err
 	}
-	return time.Duration(n[0]) * time.Microsecond, true, nil
+	return r.Local.Add(time.Duration(n[0]) * time.Microsecond), true, nil
 }
 
 // Takeover makes the slot of a run that is known to be gone, or that gives up before its call, due at its next generation,

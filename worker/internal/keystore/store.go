@@ -49,6 +49,7 @@ type Store struct {
 	app    string
 	params func() Params
 	now    func() time.Time // nil: Redis's clock
+	offset offset
 }
 
 // New makes the key store of an app. params is asked at each step, since the number of slots follows the latency of calls.
@@ -82,13 +83,19 @@ func (s *Store) run(ctx context.Context, what string, sc *redis.Script, args ...
 }
 
 func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ...any) (*Reply, error) {
+	sent := time.Now()
 	v, err := s.run(ctx, what, sc, args...)
+	received := time.Now()
 	if err != nil {
 		return nil, err
 	}
 	r, err := decodeReply(v)
 	if err != nil {
 		return nil, fmt.Errorf("key store of app %q: %s: %w", s.app, what, err)
+	}
+	r.Local = received
+	if s.now == nil {
+		r.Local = s.offset.local(r.Now, sent, received)
 	}
 	return r, nil
 }

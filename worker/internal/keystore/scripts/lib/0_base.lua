@@ -14,7 +14,7 @@
 --   1 status ('ok', 'batch', 'idle', 'due', 'held', 'stale', 'refused')
 --   2 due slots as slot, generation, slot, generation, ...
 --   3 the next moment at which a wake-up is owed, ms, 0 = none
---   4 dead letters in the outbox        5 now, ms        6 what the script adds
+--   4 dead letters in the outbox        5 now, microseconds        6 what the script adds
 
 local P = string.sub(KEYS[1], 1, -5)
 local call, floor, char, byte, sub = redis.call, math.floor, string.char, string.byte, string.sub

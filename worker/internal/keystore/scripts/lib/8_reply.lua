@@ -45,7 +45,7 @@ local function reply(status, extra)
   save_ledgers()
   local at = 0
   if status ~= 'batch' then at = next_moment() end
-  return { status, call('HGETALL', P .. 'due'), at, call('HLEN', P .. 'outbox'), now, extra or {} }
+  return { status, call('HGETALL', P .. 'due'), at, call('HLEN', P .. 'outbox'), now_us, extra or {} }
 end
 
 -- The batch that a slot holds, for whoever is to call: number, run, robot, how many of the keys to call, tries so far,
