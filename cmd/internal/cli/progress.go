@@ -35,6 +35,7 @@ type progress struct {
 	mu      sync.Mutex // guards what follows, and the order of writes
 	drawn   []string   // the frame that stands on the terminal
 	last    snapshot
+	fresh   bool // last was not shown yet
 	shownAt time.Time
 	meter   meter
 }
@@ -69,7 +70,7 @@ func (p *progress) update(s snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.rate = p.meter.add(s.now, s.done())
-	p.last = s
+	p.last, p.fresh = s, true
 	switch p.mode {
 	case progressBar:
 		if s.now.Sub(p.shownAt) >= frameEvery {
@@ -96,7 +97,7 @@ func (p *progress) finish() {
 	case p.mode == progressBar:
 		p.draw()
 		_, _ = io.WriteString(p.w, "\n")
-	case p.mode == progressPlain:
+	case p.mode == progressPlain && p.fresh:
 		p.line()
 	}
 	p.drawn, p.last, p.shownAt, p.meter = nil, snapshot{}, time.Time{}, meter{}
@@ -125,6 +126,7 @@ func (p *progress) Sync() error { return nil }
 
 func (p *progress) line() {
 	_, _ = fmt.Fprintf(p.w, "recall: %s\n", p.last.plain())
+	p.fresh = false
 }
 
 // draw puts the frame in the place of the one before it.

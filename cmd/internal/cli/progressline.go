@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func (s snapshot) waiting() int64 { return max(0, int64(s.total)-s.done()) }
 
 // left says how long the rest takes at the present rate; empty where nothing moves.
 func (s snapshot) left() string {
-	if s.rate <= 0 || s.waiting() == 0 {
+	if s.rate <= 0 || s.waiting() == 0 || (!s.submitting && s.recalled == 0) {
 		return ""
 	}
 	seconds := float64(s.waiting()) / s.rate
@@ -56,7 +57,7 @@ func (s snapshot) segments() []string {
 	if s.calls >= 0 {
 		parts = append(parts, counted(s.calls, "call", "calls"))
 	}
-	parts = append(parts, fmt.Sprintf("%s keys/s", thousands(int64(math.Round(s.rate)))))
+	parts = append(parts, counted(int64(math.Round(s.rate)), "key/s", "keys/s"))
 	if !s.closes.IsZero() && s.waiting() > 0 {
 		if d := s.closes.Sub(s.now); d > 0 {
 			parts = append(parts, "first window closes in "+roughly(d))
@@ -81,7 +82,7 @@ func (s snapshot) plain() string {
 func (s snapshot) frame(width int) []string {
 	width = max(width-1, 10)
 	tail := strings.Join(nonEmpty(fmt.Sprintf(" %s of %s", thousands(s.done()), thousands(s.total)), s.left()), ", ")
-	bar := barOf(s.done(), int64(s.total), min(50, width-len(tail)-9))
+	bar := barOf(s.done(), int64(s.total), min(50, width-len(tail)-7))
 	lines := []string{clipTo(bar+tail, width)}
 	line := ""
 	for _, part := range s.segments() {
@@ -101,26 +102,35 @@ func (s snapshot) frame(width int) []string {
 	return lines
 }
 
-// barOf draws a bar of this many cells, with its percentage: 9 characters more. Where there is no room, it leaves the cells away.
+// barOf draws the percentage and a bar of this many cells, 7 characters more. Where there is no room, it leaves the bar away.
 func barOf(done, total int64, cells int) string {
 	total = max(total, 1)
 	done = min(done, total)
+	percent := fmt.Sprintf("%3d%%", done*100/total)
 	if cells < 5 {
-		return fmt.Sprintf("%3d%%", done*100/total)
+		return percent
 	}
-	var out strings.Builder
 	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(&out),
+		progressbar.OptionSetWriter(io.Discard),
 		progressbar.OptionSetWidth(cells),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionSetElapsedTime(false),
-		progressbar.OptionUseANSICodes(true), // else it erases what was never drawn
 		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]"}),
 	)
-	if err := bar.Set64(done); err != nil {
-		return fmt.Sprintf("%3d%%", done*100/total)
+	// The first view of a bar is always drawn, later ones where the percentage has changed.
+	if err := bar.RenderBlank(); err != nil {
+		return percent
 	}
-	return strings.TrimRight(strings.Trim(bar.String(), "\r\n"), " ")
+	if err := bar.Set64(done); err != nil {
+		return percent
+	}
+	// Only the bar itself is taken: what stands around it depends on the terminal that the library believes to write to.
+	drawn := bar.String()
+	from, to := strings.Index(drawn, "["), strings.LastIndex(drawn, "]")
+	if from < 0 || to < from {
+		return percent
+	}
+	return percent + " " + drawn[from:to+1]
 }
 
 func clipTo(s string, width int) string {
@@ -179,14 +189,17 @@ type meter struct {
 // meterSpan is how far back the rate looks: long enough to be calm, short enough to show a stop.
 const meterSpan = 10 * time.Second
 
+// meterWarmUp is how long it says nothing at first, rather than something wild.
+const meterWarmUp = time.Second
+
 func (m *meter) add(now time.Time, done int64) float64 {
 	m.at, m.done = append(m.at, now), append(m.done, done)
 	for len(m.at) > 2 && now.Sub(m.at[1]) >= meterSpan {
 		m.at, m.done = m.at[1:], m.done[1:]
 	}
-	span := now.Sub(m.at[0]).Seconds()
-	if span <= 0 {
+	span := now.Sub(m.at[0])
+	if span < meterWarmUp {
 		return 0
 	}
-	return float64(done-m.done[0]) / span
+	return float64(done-m.done[0]) / span.Seconds()
 }

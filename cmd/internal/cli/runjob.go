@@ -47,12 +47,14 @@ func (j *job) do(ctx context.Context) error {
 	if err := j.start(ctx); err != nil {
 		return err
 	}
-	j.progress.note("recalling %s of %s as incident %s: %s", counted(j.in.summary.Distinct, "key", "keys"),
-		counted(len(j.in.summary.Robots), "robot", "robots"), j.in.incident, j.foretell())
+	j.progress.note("recalling %s of %s, incident %s", counted(j.in.summary.Distinct, "key", "keys"),
+		counted(len(j.in.summary.Robots), "robot", "robots"), j.in.incident)
+	j.progress.note("%s", j.foretell())
 	end, stopped, err := j.work(ctx)
 	j.progress.finish()
 	if end == endInterrupted {
-		j.progress.note("interrupted: finishing the calls in flight; a second interrupt ends at once, without a report")
+		j.progress.note("interrupted: finishing the calls in flight")
+		j.progress.note("a second interrupt ends at once, without a report")
 	}
 	j.worker.Stop()
 	return j.conclude(ctx, end, stopped, err)
@@ -83,7 +85,7 @@ func (j *job) foretell() string {
 		text += ", " + roughly(time.Duration(p.Seconds*float64(time.Second))) + " at the set rate"
 	}
 	if n := p.Closed + p.TooLate; n > 0 {
-		text += "; " + counted(n, "key comes", "keys come") + " too late"
+		text += "; " + counted(n, "key comes", "keys come") + " too late for it"
 	}
 	return text
 }
@@ -113,8 +115,8 @@ func (j *job) start(ctx context.Context) error {
 	if !j.flags.logLevelSet {
 		log.Level = "warn" // what the worker tells of its routine would only hide the bar
 	}
-	if log.Format == "auto" && j.app.IsTerminal(j.app.Err) {
-		log.Format = "console"
+	if log.Format == "auto" {
+		log.Format = "console" // beside lines for a person
 	}
 	w, err := worker.New(workerConfig(j.cfg), worker.Deps{Redis: j.rdb, Log: j.app.newLogger(log, j.progress)})
 	if err != nil {

@@ -25,7 +25,8 @@ const (
 	pollEvery    = 200 * time.Millisecond
 	redisGrace   = 30 * time.Second // how long Redis may be away before a job gives up
 	outboxGrace  = 10 * time.Second // how long the last dead letters may take to the queue
-	statusWeight = 10               // reading the status may take a tenth of the time
+	pollAtMost   = time.Second      // between two looks, however long one takes
+	statusWeight = 10               // below that, looking may take a tenth of the time
 )
 
 // watch follows the keys of an incident until each has come to its end.
@@ -74,7 +75,7 @@ func (w *watch) until(ctx context.Context, fed <-chan error) (ending, error) {
 		if over || err != nil {
 			return end, err
 		}
-		timer.Reset(max(pollEvery, statusWeight*time.Since(start)))
+		timer.Reset(min(max(pollEvery, statusWeight*time.Since(start)), pollAtMost))
 	}
 }
 
