@@ -38,7 +38,7 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.asynqmon.ServeHTTP(w, r)
+	s.serveAsynqmon(w, r)
 }
 
 // refusal says why a request that is no GET is refused; "" lets it pass. path is the decoded one, which is what asynqmon's router looks

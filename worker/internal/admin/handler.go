@@ -38,6 +38,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.get(w, r, s.ready)
 	case path == "/metrics":
 		s.get(w, r, s.metrics.ServeHTTP)
+	case path == refusedPath:
+		s.get(w, r, serveRefusedScript)
 	case path == asynqmonRoot || strings.HasPrefix(path, asynqmonRoot+"/"):
 		s.guarded(w, r)
 	default:

@@ -21,32 +21,32 @@ const (
 
 // submissionView is a submission as a person wants to read it: what it is first, the keys last.
 type submissionView struct {
-	RobotCode string   `json:"robotCode"`
-	Incident  string   `json:"incident,omitempty"`
-	Note      string   `json:"note,omitempty"`
-	SentAt    string   `json:"sentAt,omitempty"`
-	KeyCount  int      `json:"keyCount"`
-	Keys      []string `json:"keys"`
+	RobotCode string `json:"robotCode"`
+	Incident  string `json:"incident,omitempty"`
+	Note      string `json:"note,omitempty"`
+	sending
+	KeyCount int      `json:"keyCount"`
+	Keys     []string `json:"keys"`
 }
 
 // letterView is a dead letter with its reason first.
 type letterView struct {
-	Code       string      `json:"code"`
-	Message    string      `json:"message"`
-	RequestID  string      `json:"requestId,omitempty"`
-	Ambiguous  string      `json:"ambiguous,omitempty"`
-	App        string      `json:"app,omitempty"`
-	RobotCode  string      `json:"robotCode,omitempty"`
-	Incident   string      `json:"incident,omitempty"`
-	Class      tasks.Class `json:"class,omitempty"`
-	Attempts   int         `json:"attempts"`
-	DiedAt     string      `json:"diedAt,omitempty"`
-	KeptUntil  string      `json:"keptUntil,omitempty"`
-	SentAt     string      `json:"sentAt,omitempty"`
-	KeyCount   int         `json:"keyCount"`
-	Keys       []string    `json:"keys,omitempty"`
-	Origin     string      `json:"origin,omitempty"`
-	Submission string      `json:"submission,omitempty"`
+	Code      string      `json:"code"`
+	Message   string      `json:"message"`
+	RequestID string      `json:"requestId,omitempty"`
+	Ambiguous string      `json:"ambiguous,omitempty"`
+	App       string      `json:"app,omitempty"`
+	RobotCode string      `json:"robotCode,omitempty"`
+	Incident  string      `json:"incident,omitempty"`
+	Class     tasks.Class `json:"class,omitempty"`
+	Attempts  int         `json:"attempts"`
+	DiedAt    string      `json:"diedAt,omitempty"`
+	KeptUntil string      `json:"keptUntil,omitempty"`
+	sending
+	KeyCount   int      `json:"keyCount"`
+	Keys       []string `json:"keys,omitempty"`
+	Origin     string   `json:"origin,omitempty"`
+	Submission string   `json:"submission,omitempty"`
 }
 
 // formatPayload gives what asynqmon shows of a payload: JSON, which its page indents. What is not as it should be is shown as it is.
@@ -55,7 +55,7 @@ func formatPayload(taskType string, payload []byte) string {
 	switch taskType {
 	case tasks.TypeSubmit:
 		if s, problems, err := tasks.DecodeSubmission(payload); err == nil && len(problems) == 0 {
-			view = submissionView{RobotCode: s.RobotCode, Incident: s.Incident, Note: s.Note, SentAt: sentAt(s.SentAt, s.SentAts),
+			view = submissionView{RobotCode: s.RobotCode, Incident: s.Incident, Note: s.Note, sending: sentAt(s.SentAt, s.SentAts),
 				KeyCount: len(s.Keys), Keys: shorten(s.Keys)}
 		}
 	case tasks.TypeDead:
@@ -85,7 +85,7 @@ func formatPayload(taskType string, payload []byte) string {
 
 func viewLetter(d tasks.DeadLetter) letterView {
 	v := letterView{Code: d.Code, Message: d.Message, RequestID: d.RequestID, App: d.App, RobotCode: d.RobotCode, Incident: d.Incident,
-		Class: d.Class, Attempts: d.Attempts, DiedAt: moment(d.DiedAt), KeptUntil: moment(d.RetainUntil), SentAt: sentAt(d.SentAt, d.SentAts),
+		Class: d.Class, Attempts: d.Attempts, DiedAt: moment(d.DiedAt), KeptUntil: moment(d.RetainUntil), sending: sentAt(d.SentAt, d.SentAts),
 		KeyCount: len(d.Keys), Keys: shorten(d.Keys), Origin: d.Origin}
 	if d.Ambiguous {
 		v.Ambiguous = "a call's answer was lost: these messages may have been recalled after all"
@@ -105,8 +105,14 @@ func shorten(keys []string) []string {
 	return append(short, fmt.Sprintf("... and %d more", len(keys)-fewKeysShown))
 }
 
-// sentAt says when messages were sent: a moment, or from when to when.
-func sentAt(all int64, each []int64) string {
+// sending says when messages were sent: at one moment, or from when to when.
+type sending struct {
+	SentAt   string `json:"sentAt,omitempty"`
+	SentFrom string `json:"sentFrom,omitempty"`
+	SentTo   string `json:"sentTo,omitempty"`
+}
+
+func sentAt(all int64, each []int64) sending {
 	first, last := all, all
 	for i, at := range each {
 		if at == 0 {
@@ -119,13 +125,13 @@ func sentAt(all int64, each []int64) string {
 			last = at
 		}
 	}
-	if first == last {
-		return moment(first)
+	switch {
+	case first == last:
+		return sending{SentAt: moment(first)}
+	case first == 0:
+		return sending{SentFrom: "not told for all", SentTo: moment(last)}
 	}
-	if first == 0 {
-		return "not told for all, the latest at " + moment(last)
-	}
-	return moment(first) + " to " + moment(last)
+	return sending{SentFrom: moment(first), SentTo: moment(last)}
 }
 
 func moment(ms int64) string {

@@ -34,7 +34,7 @@ func TestFormatPayload(t *testing.T) {
 			`{"robotCode":"r","keyCount":1000,"keys":["key-0","key-1","key-2","... and 997 more"]}`},
 		"dead letter": {tasks.TypeDead, encode(letter), `{"code":"invalid.processQueryKey","message":"无效 <key>","requestId":"req",` +
 			`"ambiguous":"a call's answer was lost: these messages may have been recalled after all","app":"main","robotCode":"dingrobot","incident":"inc","class":"bulk","attempts":2,` +
-			`"diedAt":"2023-11-14 22:15:00 UTC","keptUntil":"2023-11-14 22:30:00 UTC","sentAt":"2023-11-14 22:13:20 UTC to 2023-11-14 22:14:20 UTC","keyCount":2,"keys":["a","b"]}`},
+			`"diedAt":"2023-11-14 22:15:00 UTC","keptUntil":"2023-11-14 22:30:00 UTC","sentFrom":"2023-11-14 22:13:20 UTC","sentTo":"2023-11-14 22:14:20 UTC","keyCount":2,"keys":["a","b"]}`},
 		"raw letter": {tasks.TypeDead, encode(raw), `{"code":"submission.malformed","message":"m","class":"default","attempts":0,"diedAt":"1970-01-01 00:00:00 UTC","keptUntil":"1970-01-01 00:00:00 UTC",` +
 			`"keyCount":0,"origin":"x (recall:submit in recall)","submission":"2 bytes that are not text: ff00"}`},
 		"alarm":         {tasks.TypeAlarm, `{"v":1,"app":"main","at":1700000000000}`, `{"app":"main","at":"2023-11-14 22:13:20 UTC"}`},
@@ -58,16 +58,16 @@ func TestSentAt(t *testing.T) {
 	for _, c := range []struct {
 		all  int64
 		each []int64
-		want string
+		want sending
 	}{
-		{0, nil, ""},
-		{0, []int64{0, 0}, ""},
-		{0, []int64{0, 1_700_000_000_000}, "not told for all, the latest at 2023-11-14 22:13:20 UTC"},
-		{1_700_000_000_000, []int64{0, 0}, "2023-11-14 22:13:20 UTC"},
-		{5, []int64{1_700_000_000_000, 1_700_000_000_000}, "2023-11-14 22:13:20 UTC"},
+		{0, nil, sending{}},
+		{0, []int64{0, 0}, sending{}},
+		{0, []int64{0, 1_700_000_000_000}, sending{SentFrom: "not told for all", SentTo: "2023-11-14 22:13:20 UTC"}},
+		{1_700_000_000_000, []int64{0, 0}, sending{SentAt: "2023-11-14 22:13:20 UTC"}},
+		{5, []int64{1_700_000_000_000, 1_700_000_000_000}, sending{SentAt: "2023-11-14 22:13:20 UTC"}},
 	} {
 		if got := sentAt(c.all, c.each); got != c.want {
-			t.Errorf("%d %v: %q, want %q", c.all, c.each, got, c.want)
+			t.Errorf("%d %v: %+v, want %+v", c.all, c.each, got, c.want)
 		}
 	}
 }
