@@ -59,8 +59,8 @@ A fault is NAME (always), NAME=PROBABILITY, or NAME with fields after commas: ap
 	flags.StringVar(&f.reasons, "reason-style", "code", "how a key's failure is worded: code, prose, mixed or vague")
 	flags.BoolVar(&f.config.NameKey, "name-key", false, "with a failed call, name the bad key in its message")
 	flags.StringVar(&f.already, "already", "success", "what becomes of a key recalled before: success, notRevoke or invalid")
-	flags.StringArrayVar(&f.faults, "fault", nil, "go wrong on purpose: `NAME=PROBABILITY`; may be given again")
-	flags.StringSliceVar(&f.config.Robots, "robots", nil, "know only these robots (`CODE,CODE`); without it, all")
+	flags.StringArrayVar(&f.faults, "fault", nil, "go wrong on purpose, as in `NAME=PROBABILITY`; may be given again")
+	flags.StringSliceVar(&f.config.Robots, "robots", nil, "know only the robots `CODE,CODE`; without it, all")
 	flags.Uint64Var(&f.config.Seed, "seed", 0, "decides all that is random: the same `N` and the same calls give the same answers")
 	flags.DurationVar(&f.config.Window, "window", 24*time.Hour, "keys can be recalled for `DURATION` after sending")
 	flags.Int64Var(&f.config.MonthlyCalls, "monthly", 0, "refuse more than `N` calls in a month; 0: no limit")
@@ -92,6 +92,9 @@ func (a *app) simulate(ctx context.Context, f simulateFlags) error {
 	if _, _, err := net.SplitHostPort(f.addr); err != nil {
 		return badInput(fmt.Errorf("--addr: %q is not host:port; write it like 127.0.0.1:8099", f.addr))
 	}
+	if err := cfg.WithDefaults().Validate(); err != nil {
+		return badInput(inFlags(err))
+	}
 	sim, err := simulator.New(cfg)
 	if err != nil {
 		return badInput(err)
@@ -112,6 +115,20 @@ func (a *app) simulate(ctx context.Context, f simulateFlags) error {
 		err = errors.Join(err, fmt.Errorf("printing the counts: %w", printErr))
 	}
 	return errors.Join(err, save(&stats))
+}
+
+// inFlags words the simulator's complaints about its settings with the names of the flags.
+func inFlags(err error) error {
+	flags := map[string]string{"failure": "style", "reasons": "reason-style", "alreadyRecalled": "already", "monthlyCalls": "monthly"}
+	var all []error
+	for line := range strings.Lines(err.Error()) {
+		name, complaint, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if flag, ok := flags[name]; ok {
+			name = flag
+		}
+		all = append(all, fmt.Errorf("--%s: %s", name, complaint))
+	}
+	return errors.Join(all...)
 }
 
 // introduceSimulator says where it is and how it is used.

@@ -142,17 +142,30 @@ func (a *app) redraw(view string, raw bool) error {
 	return nil
 }
 
-// clipView cuts a view to a terminal, so that redrawing it does not scroll.
+// clipView fits a view to a terminal, so that redrawing it does not scroll: sentences are wrapped, and tables, which are what has two
+// blanks in a row, are cut.
 func clipView(view string, height, width int) string {
-	lines := strings.Split(strings.TrimSuffix(view, "\n"), "\n")
+	var lines []string
+	for line := range strings.Lines(view) {
+		line = strings.TrimSuffix(line, "\n")
+		runes := []rune(line)
+		if len(runes) > width && strings.Contains(line, "  ") {
+			line, runes = string(runes[:width-1])+"…", nil
+		}
+		for len(runes) > width {
+			cut := strings.LastIndexByte(string(runes[:width+1]), ' ')
+			if cut <= 0 {
+				break
+			}
+			lines = append(lines, line[:cut])
+			line = line[cut+1:]
+			runes = []rune(line)
+		}
+		lines = append(lines, line)
+	}
 	if room := height - 2; len(lines) > room && room > 0 {
 		hidden := len(lines) - room
 		lines = append(lines[:room:room], fmt.Sprintf("... and %s; look closer with --app, --incident or --robot", counted(hidden, "line", "lines")))
-	}
-	for i, line := range lines {
-		if runes := []rune(line); len(runes) > width {
-			lines[i] = string(runes[:width-1]) + "…"
-		}
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

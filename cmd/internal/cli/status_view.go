@@ -200,14 +200,16 @@ func (s statusApp) describe(now time.Time) string {
 		}
 		return hold + " (" + next + ")"
 	}
+	// The share is as throttling last left it: an app at rest has recovered since, and shows it with its next call.
+	throttled := s.RateShare < 1 && s.Slots > 0
 	switch percent := strconv.FormatFloat(s.RateShare*100, 'f', 0, 64) + "%"; {
 	case s.Rate != nil && *s.Rate == 0:
 		parts = append(parts, "no rate limit")
-	case s.Rate != nil && s.RateShare < 1:
+	case s.Rate != nil && throttled:
 		parts = append(parts, fmt.Sprintf("throttled to %s of %s calls/s", percent, decimal(*s.Rate)))
 	case s.Rate != nil:
 		parts = append(parts, decimal(*s.Rate)+" calls/s")
-	case s.RateShare < 1:
+	case throttled:
 		parts = append(parts, "throttled to "+percent+" of its rate")
 	}
 	if s.Slots == 0 {
