@@ -21,6 +21,16 @@ local function is_cancelled(inc)
   return cancelled_incidents[inc]
 end
 
+-- Has all keys die that wait for a robot now; the mark goes with the last of them, so that what comes later is tried.
+local function condemn(rid, why)
+  for class = 0, 2 do
+    if tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0) > 0 then
+      call('HSET', P .. 'deadrobots', rid, why.code .. '\n' .. why.request .. '\n' .. why.message)
+      call('ZADD', P .. 'ready:' .. class, int(now), rid)
+    end
+  end
+end
+
 local function dead_robot(rid)
   local v = call('HGET', P .. 'deadrobots', rid)
   if not v then return nil end

@@ -36,7 +36,9 @@ local function next_moment()
   end
   local l = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
   sooner(tonumber(l[2]))
-  if hold > now and (waiting_total > 0 or t > 0) then t = math.max(hold, t) end
+  if hold > now then
+    if waiting_total > 0 then t = hold elseif t > 0 then t = math.max(hold, t) end
+  end
   return t
 end
 
