@@ -152,12 +152,19 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 // batch makes the call of the batch that the slot holds and settles it.
 func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
 	b := reply.Batch
-	if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
-		return r.giveUp(ctx)
-	}
-	dec, made := r.call(ctx, b, reply.Now.Add(time.Since(reply.Local)))
-	if !made {
-		return r.giveUp(ctx)
+	d := newDecider(r.cfg.Policy, b, reply.Now)
+	// The token comes before the permit: one that has to be fetched first would hold up several calls, which then went all at
+	// once and were too many for their second.
+	token, err := r.token(ctx)
+	var dec decision
+	if err != nil {
+		dec = r.noToken(d, err)
+	} else {
+		if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
+			return r.giveUp(ctx)
+		}
+		d.now = reply.Now.Add(time.Since(reply.Local))
+		dec = r.call(ctx, d, token)
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
 		dec.Next = flow.NextYield
@@ -262,23 +269,27 @@ func (r *run) settle(ctx context.Context, b *flow.Batch, s flow.Settlement) (*ke
 	}
 }
 
-// call makes the call and decides what it came to. made is false when nothing was sent because the worker is to end.
-func (r *run) call(ctx context.Context, b *flow.Batch, now time.Time) (dec decision, made bool) {
-	d := newDecider(r.cfg.Policy, b, now)
+// token gives the app's token. It is waited for also while the worker ends: other slots share the request.
+func (r *run) token(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 	defer cancel()
-	token, err := r.app.Tokens.Get(ctx)
-	if err != nil {
-		return r.noToken(d, err), true
-	}
+	return r.app.Tokens.Get(ctx)
+}
+
+// call makes the call and decides what it came to.
+func (r *run) call(ctx context.Context, d *decider, token string) decision {
+	b := d.batch
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
 		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
 		if token, err = r.app.Tokens.Renew(ctx, token); err != nil {
-			return r.noToken(d, err), true
+			return r.noToken(d, err)
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
+	var dec decision
 	if err != nil {
 		e := upstreamError(err)
 		dec = d.failed(e)
@@ -288,7 +299,7 @@ func (r *run) call(ctx context.Context, b *flow.Batch, now time.Time) (dec decis
 		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
 	}
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
-	return dec, true
+	return dec
 }
 
 func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.Answer, time.Duration, error) {
