@@ -104,7 +104,7 @@ func (m *metrics) Settled(app string, recalled, dead int) {
 // Admitted implements intake.Observer.
 func (m *metrics) Admitted(app string, a keystore.Admitted) {
 	m.admitted.WithLabelValues(app, "accepted").Add(float64(a.Accepted))
-	m.admitted.WithLabelValues(app, "known").Add(float64(a.Known - a.Raised))
+	m.admitted.WithLabelValues(app, "known").Add(float64(a.Known))
 	m.admitted.WithLabelValues(app, "raised").Add(float64(a.Raised))
 	m.admitted.WithLabelValues(app, "revived").Add(float64(a.Revived))
 }
