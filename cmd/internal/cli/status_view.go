@@ -140,7 +140,7 @@ func (c statusCounts) cells() []string {
 
 // print writes the view for a person.
 func (v statusView) print(w io.Writer) error {
-	keys := false
+	keys, lastTable := false, true // a blank line parts the tables from what stands above them
 	for _, app := range v.Apps {
 		if _, err := fmt.Fprintf(w, "app %s: %s\n", app.App, app.describe(v.At)); err != nil {
 			return fmt.Errorf("printing the status: %w", err)
@@ -148,7 +148,7 @@ func (v statusView) print(w io.Writer) error {
 		if app.Outbox > 0 {
 			fmt.Fprintf(w, "  %s on the way to the queue recall-dead\n", counted(app.Outbox, "dead letter", "dead letters"))
 		}
-		if len(app.Groups) == 0 {
+		if lastTable = len(app.Groups) > 0; !lastTable {
 			continue
 		}
 		keys = true
@@ -164,7 +164,7 @@ func (v statusView) print(w io.Writer) error {
 	case !keys:
 		fmt.Fprintln(w, "no keys yet")
 	}
-	if !keys {
+	if !keys || !lastTable {
 		fmt.Fprintln(w)
 	}
 	t := newTable("QUEUE", ">PENDING", ">ACTIVE", ">SCHEDULED", ">RETRY", ">ARCHIVED", "")
