@@ -186,21 +186,20 @@ func (j *job) refuseRealWork(ctx context.Context) error {
 		if err != nil || n > 0 {
 			return "a worker runs there", err
 		}
-		st, err := j.insp.Status(ctx)
+		apps, err := j.insp.Apps(ctx)
 		if err != nil {
 			return "", err
 		}
-		for _, app := range st.Apps {
-			if app.App != simulatedApp {
-				return fmt.Sprintf("it holds keys of app %s", app.App), nil
+		for _, app := range apps {
+			if app != simulatedApp {
+				return "it holds keys of app " + app, nil
 			}
 		}
-		for _, q := range st.Queues {
-			if q.Pending+q.Active+q.Scheduled+q.Retry+q.Archived > 0 {
-				return fmt.Sprintf("its queue %s is not empty", q.Queue), nil
-			}
+		waiting, err := submissionsAt(j.rdb)
+		if err != nil || !waiting {
+			return "", err
 		}
-		return "", nil
+		return "submissions wait there", nil
 	}
 	reason, err := why()
 	if err != nil {

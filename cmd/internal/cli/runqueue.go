@@ -71,3 +71,34 @@ func workersAt(rdb redis.UniversalClient) (int, error) {
 	}
 	return n, nil
 }
+
+// submissionsAt says whether the queues of a Redis hold submissions that nobody has taken in. Other tasks in them are the program's
+// own and mean nothing by themselves.
+func submissionsAt(rdb redis.UniversalClient) (bool, error) {
+	insp := asynq.NewInspectorFromRedisClient(rdb)
+	const pageSize = 100
+	for _, class := range tasks.Classes() {
+		for _, list := range []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+			insp.ListPendingTasks, insp.ListActiveTasks, insp.ListRetryTasks, insp.ListScheduledTasks, insp.ListArchivedTasks,
+		} {
+			for page := 1; ; page++ {
+				infos, err := list(class.Queue(), asynq.Page(page), asynq.PageSize(pageSize))
+				if errors.Is(err, asynq.ErrQueueNotFound) {
+					break
+				}
+				if err != nil {
+					return false, fmt.Errorf("looking for submissions in the queue %s: %w", class.Queue(), err)
+				}
+				for _, info := range infos {
+					if info.Type == tasks.TypeSubmit {
+						return true, nil
+					}
+				}
+				if len(infos) < pageSize {
+					break
+				}
+			}
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"reflect"
+	"testing"
+
+	"dingrecall/config"
+	"dingrecall/worker"
+)
+
+// TestWorkerConfigIsWhole: every setting of the worker comes from the configuration.
+func TestWorkerConfigIsWhole(t *testing.T) {
+	t.Parallel()
+	cfg := config.Defaults()
+	// Every number gets a value of its own, so that none can stand in for another.
+	from := reflect.ValueOf(&cfg.Worker).Elem()
+	for i := range from.NumField() {
+		from.Field(i).SetInt(int64(1000 + i))
+	}
+	cfg.Apps = []config.App{{Name: "main", AppKey: "k", AppSecret: "s", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}}
+	got := workerConfig(cfg)
+	to := reflect.ValueOf(got)
+	for i := range from.NumField() {
+		name := from.Type().Field(i).Name
+		if f := to.FieldByName(name); !f.IsValid() || f.Int() != int64(1000+i) {
+			t.Errorf("%s is lost on the way", name)
+		}
+	}
+	for i := range to.NumField() {
+		if to.Field(i).IsZero() {
+			t.Errorf("%s has no value", to.Type().Field(i).Name)
+		}
+	}
+	want := worker.App{Name: "main", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}
+	want.Credentials.AppKey, want.Credentials.AppSecret = "k", "s"
+	if len(got.Apps) != 1 || !reflect.DeepEqual(got.Apps[0], want) {
+		t.Errorf("%+v", got.Apps)
+	}
+}
