@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "checkdemo:", err)
 		os.Exit(1)
 	}
@@ -21,11 +21,16 @@ func main() {
 // run checks what the arguments name, and prints what it found to be so.
 func run(args []string, stdout io.Writer) error {
 	fs := flag.NewFlagSet("checkdemo", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // else an error is shown twice
 	file := fs.String("file", "", "the `CSV file` of keys that was recalled, as makekeys writes it")
 	report := fs.String("report", "", "the `report` of the run")
 	output := fs.String("output", "", "what the run printed on its standard output, in a `file`")
 	rate := fs.Int("rate", 0, "the `calls` a second that the run was allowed")
 	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(stdout)
+			fs.Usage()
+		}
 		return err //nolint:wrapcheck // it names the flag
 	}
 	if *file == "" || *report == "" || *output == "" || *rate <= 0 || fs.NArg() > 0 {
