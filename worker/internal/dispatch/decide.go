@@ -15,6 +15,7 @@ type note struct {
 	RestBad   bool  `json:"b,omitempty"` // a bad key is among the parked, if it is not among the called
 	Isolating bool  `json:"i,omitempty"` // the batch was split to find the key that fails it
 	RobotBad  bool  `json:"r,omitempty"` // the service said once that there is no such robot
+	Unsent    int   `json:"u,omitempty"` // tries in a row that came to no call, or that no key can be blamed for
 }
 
 func readNote(s string) note {
@@ -31,7 +32,7 @@ func (n note) String() string {
 		return ""
 	}
 	b, err := json.Marshal(n)
-	if err != nil { // four plain fields: it cannot fail
+	if err != nil { // a few plain fields: it cannot fail
 		return ""
 	}
 	return string(b)
@@ -123,7 +124,7 @@ func (d *decider) partly(e *upstream.Error, v upstream.Verdict) decision {
 	out := d.begin(e.RequestID)
 	out.scope, out.hint, out.Counted = v.Scope, v.Hint, true
 	for i, kv := range e.Verdicts(d.batch.Called()) {
-		if kv.Scope == upstream.BatchKey {
+		if kv.Scope == upstream.BatchKey || kv.Scope == upstream.RobotDead { // said of others too, or not confirmed yet
 			kv.Scope = upstream.Transient
 		}
 		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], kv)
@@ -261,17 +262,42 @@ func (d *decider) split(out *decision) {
 	out.Note = note{RestBad: true, Isolating: true, FirstFail: d.note.FirstFail}.String()
 }
 
+// withoutToken decides where no call was made because there is no token: nothing is known of the keys, however the request for
+// the token went.
+func (d *decider) withoutToken(e *upstream.Error) decision {
+	v := e.Verdict(d.batch.Cut)
+	v.Blameless, v.Ambiguous = true, false
+	out := d.begin("")
+	out.scope, out.hint = v.Scope, v.Hint
+	switch v.Scope {
+	case upstream.AppHold, upstream.BudgetHold:
+		d.held(&out, v)
+	default:
+		d.unsent(&out, v)
+	}
+	return out
+}
+
+// unsent keeps a batch that no call was made with. That is not counted as a try: a batch that waited for hours for a connection
+// would be split at the first trouble after it.
+func (d *decider) unsent(out *decision, v upstream.Verdict) {
+	n := d.note
+	n.Unsent++
+	d.again(out, flow.NextHeld, d.batch.Tries, n)
+	out.delay = max(v.Rest, d.policy.backoff(n.Unsent))
+}
+
 // trouble: what may pass, or what nobody knows. The batch is tried again with backoff. It is split where other batches of
 // the app succeed meanwhile, for then one of its keys is to blame and not the service.
 func (d *decider) trouble(out *decision, v upstream.Verdict) {
+	if v.Blameless {
+		d.unsent(out, v)
+		return
+	}
 	n := d.note
+	n.Unsent = 0
 	if n.FirstFail == 0 {
 		n.FirstFail = d.now.UnixMilli()
-	}
-	if v.Blameless {
-		d.again(out, flow.NextHeld, d.batch.Tries+1, n)
-		out.delay = max(v.Rest, d.policy.backoff(d.batch.Tries+1))
-		return
 	}
 	limit, split := d.policy.MaxAttempts, d.policy.SplitAfter
 	if v.Scope == upstream.Unknown {

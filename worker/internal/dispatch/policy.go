@@ -39,9 +39,13 @@ func (p Policy) Validate() error {
 // backoff gives how long to wait after so many failures (1 at least): half of it fixed, half of it random, so that what
 // failed together does not come back together.
 func (p Policy) backoff(failures int) time.Duration {
-	d := p.BackoffMax
-	if shift := failures - 1; shift < 30 {
-		d = min(p.BackoffMax, p.BackoffBase<<shift)
+	d := p.BackoffBase
+	for range failures - 1 {
+		if d > p.BackoffMax/2 { // doubling it again could overflow
+			d = p.BackoffMax
+			break
+		}
+		d *= 2
 	}
 	random := p.Random
 	if random == nil {
