@@ -19,6 +19,10 @@ import (
 // accountTimeout bounds the look-up of what became of the keys, after the work is over.
 const accountTimeout = 10 * time.Minute
 
+// embeddedIntake is how many submissions are taken in at once where Redis is in this process. Two, so that an alarm need not wait for a
+// submission.
+const embeddedIntake = 2
+
 // job is one run: from a checked file to the last word about it.
 type job struct {
 	app      *app
@@ -118,7 +122,12 @@ func (j *job) start(ctx context.Context) error {
 	if log.Format == "auto" {
 		log.Format = "console" // beside lines for a person
 	}
-	w, err := worker.New(workerConfig(j.cfg), worker.Deps{Redis: j.rdb, Log: j.app.newLogger(log, j.progress)})
+	wc := workerConfig(j.cfg)
+	if !j.flags.redisSet {
+		// The Redis in this process does one thing at a time: more would only make the calls wait behind the taking in of keys.
+		wc.IntakeConcurrency = min(wc.IntakeConcurrency, embeddedIntake)
+	}
+	w, err := worker.New(wc, worker.Deps{Redis: j.rdb, Log: j.app.newLogger(log, j.progress)})
 	if err != nil {
 		return fmt.Errorf("setting up the worker: %w", err)
 	}
