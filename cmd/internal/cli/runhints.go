@@ -14,6 +14,7 @@ var ownHints = map[string]string{
 	tasks.CodeRobotUnconfigured:     "no app is configured for the robot: add it to an app, and replay",
 	"robot.processQueryKey.expired": "the service says that the 24 hours are over",
 	"invalid.processQueryKey":       "the service does not know the key: see where the file got it",
+	"not.allowed.robotCode":         "sent by another bot: submit it with that bot's robotCode",
 	"notRevoke.all.messages":        "the service could not recall all messages of the key",
 	"system.error":                  "the service failed each time: try again later",
 }

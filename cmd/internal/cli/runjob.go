@@ -88,8 +88,11 @@ func (j *job) foretell() string {
 	if p.Seconds > 0 {
 		text += ", " + roughly(time.Duration(p.Seconds*float64(time.Second))) + " at the set rate"
 	}
-	if n := p.Closed + p.TooLate; n > 0 {
-		text += "; " + counted(n, "key comes", "keys come") + " too late for it"
+	if p.Closed > 0 {
+		text += "; of " + counted(p.Closed, "key", "keys") + " the window is closed already"
+	}
+	if p.TooLate > 0 {
+		text += "; of " + counted(p.TooLate, "key", "keys") + " it will close before their turn"
 	}
 	return text
 }
