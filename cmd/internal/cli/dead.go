@@ -12,14 +12,13 @@ import (
 )
 
 func newDeadCmd(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := asGroup(&cobra.Command{
 		Use:   "dead",
 		Short: "List, show, replay and purge dead letters: keys that could not be recalled, and why",
 		Long: `A dead letter holds the keys of one batch that died of one cause, with the service's code and message. It is kept for
 worker.deadRetention as a scheduled task of the queue recall-dead. Replaying it has its keys recalled again; purging it
 removes it for good.`,
-	}
-	asGroup(cmd)
+	})
 	cmd.AddCommand(newDeadListCmd(a), newDeadShowCmd(a), newDeadReplayCmd(a), newDeadPurgeCmd(a))
 	return cmd
 }
