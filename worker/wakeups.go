@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"dingrecall/tasks"
 	"dingrecall/worker/internal/keystore"
@@ -22,6 +23,8 @@ type wakeups struct {
 	log   *zap.Logger
 	drain func(app string) // asks for the outbox of an app to be drained; does not block
 	wake  func(ctx context.Context, app string) error
+
+	flights singleflight.Group // of tasks that are being enqueued, by their id
 
 	mu     sync.Mutex                   // guards all below
 	closed bool                         // after stop: no timer is set
@@ -74,21 +77,29 @@ func (w *wakeups) after(ctx context.Context, app string, r *keystore.Reply) erro
 	return errors.Join(errs...)
 }
 
+// dispatch enqueues the task of a due slot. Every reply lists all due slots, so that many runs come here with the same one at the
+// same moment: one of them enqueues it, the others wait for that.
 func (w *wakeups) dispatch(ctx context.Context, d tasks.Dispatch) error {
 	if w.lately(d) {
 		return nil
 	}
-	t, opts := tasks.NewDispatchTask(d)
-	if err := w.queue.put(ctx, t, opts); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.done) > 10_000 {
-		clear(w.done)
-	}
-	w.done[d] = w.now()
-	return nil
+	_, err, _ := w.flights.Do(tasks.DispatchTaskID(d), func() (any, error) {
+		if w.lately(d) {
+			return nil, nil
+		}
+		t, opts := tasks.NewDispatchTask(d)
+		if err := w.queue.put(ctx, t, opts); err != nil {
+			return nil, err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.done) > 10_000 {
+			clear(w.done)
+		}
+		w.done[d] = w.now()
+		return nil, nil
+	})
+	return err
 }
 
 func (w *wakeups) lately(d tasks.Dispatch) bool {
