@@ -3,7 +3,10 @@ package worker_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,8 +31,9 @@ const (
 
 // bundle is a simulator, a Redis, a producer's client and an inspector; workers are started by the test.
 type bundle struct {
-	t      *testing.T
+	t      testing.TB
 	rdb    *redis.Client
+	calls  *calls
 	sim    *simulator.Simulator
 	server *simulator.Server
 	client *tasks.Client
@@ -37,8 +41,10 @@ type bundle struct {
 	cfg    worker.Config
 }
 
-func setup(t *testing.T, rdb *redis.Client, sc simulator.Config, change func(*worker.Config)) *bundle {
+func setup(t testing.TB, rdb *redis.Client, sc simulator.Config, change func(*worker.Config)) *bundle {
 	t.Helper()
+	seen := &calls{}
+	sc.OnRecall = seen.add
 	sim, err := simulator.New(sc)
 	if err != nil {
 		t.Fatal(err)
@@ -58,14 +64,20 @@ func setup(t *testing.T, rdb *redis.Client, sc simulator.Config, change func(*wo
 	}
 	client := tasks.NewClientFromRedis(rdb)
 	t.Cleanup(func() { _ = client.Close() })
-	return &bundle{t: t, rdb: rdb, sim: sim, server: server, client: client, insp: worker.NewInspector(rdb, nil), cfg: cfg}
+	return &bundle{t: t, rdb: rdb, calls: seen, sim: sim, server: server, client: client, insp: worker.NewInspector(rdb, nil), cfg: cfg}
 }
 
 // start starts a worker that ends with the test.
 func (b *bundle) start() *worker.Worker {
 	b.t.Helper()
+	return b.startOn(b.rdb)
+}
+
+// startOn starts a worker that has another way to the same Redis.
+func (b *bundle) startOn(rdb redis.UniversalClient) *worker.Worker {
+	b.t.Helper()
 	log := zaptest.NewLogger(b.t, zaptest.Level(zapcore.WarnLevel), zaptest.WrapOptions(zap.AddStacktrace(zapcore.FatalLevel)))
-	w, err := worker.New(b.cfg, worker.Deps{Redis: b.rdb, Log: log})
+	w, err := worker.New(b.cfg, worker.Deps{Redis: rdb, Log: log})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -100,7 +112,7 @@ func (b *bundle) status() worker.AppStatus {
 }
 
 // until waits for a condition, which it looks at every few milliseconds, for a minute at most.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(60 * time.Second)
 	defer deadline.Stop()
@@ -148,4 +160,67 @@ func (b *bundle) letters() []worker.DeadTask {
 		b.t.Fatal(err)
 	}
 	return out
+}
+
+// untilLetters waits until there are n dead letters, and gives them.
+func (b *bundle) untilLetters(n int) []worker.DeadTask {
+	b.t.Helper()
+	var all []worker.DeadTask
+	until(b.t, fmt.Sprintf("there are %d dead letters", n), func() bool {
+		all = b.letters()
+		return len(all) == n
+	})
+	return all
+}
+
+// queue gives how a queue stands.
+func (b *bundle) queue(name string) worker.QueueStatus {
+	b.t.Helper()
+	st, err := b.insp.Status(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	i := slices.IndexFunc(st.Queues, func(q worker.QueueStatus) bool { return q.Queue == name })
+	if i < 0 {
+		b.t.Fatalf("there is no queue %s", name)
+	}
+	return st.Queues[i]
+}
+
+// calls are the recalls that a simulator has seen, in the order in which they were over.
+type calls struct {
+	forget bool // set before the first call: keep none
+	mu     sync.Mutex
+	all    []simulator.RecallSeen // guarded by mu
+}
+
+func (c *calls) add(r simulator.RecallSeen) {
+	if c.forget {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, r)
+}
+
+func (c *calls) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.all)
+}
+
+// inOrder gives the calls as they came.
+func (c *calls) inOrder() []simulator.RecallSeen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.all)
+	slices.SortStableFunc(all, func(a, b simulator.RecallSeen) int { return a.At.Compare(b.At) })
+	return all
+}
+
+// pause waits for a random time up to most, as somebody does who has other things to do.
+func pause(most time.Duration) {
+	t := time.NewTimer(rand.N(most))
+	defer t.Stop()
+	<-t.C
 }
