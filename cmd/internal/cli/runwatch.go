@@ -141,12 +141,14 @@ type view struct {
 
 func (w *watch) view(st worker.Status) view {
 	v := view{snapshot: snapshot{total: w.total, calls: w.calls(), now: w.now()}}
+	accepted := int64(0)
 	for _, app := range st.Apps {
 		v.outbox += app.Outbox
 		for _, g := range app.Groups {
 			if g.Incident != w.incident {
 				continue
 			}
+			accepted += g.Counts.Accepted
 			v.recalled += g.Counts.Recalled
 			v.dead += g.Counts.Dead + g.Counts.Cancelled
 			left := g.Counts.Waiting + g.Counts.Bound
@@ -156,6 +158,7 @@ func (w *watch) view(st worker.Status) view {
 			}
 		}
 	}
+	v.total = max(v.total, int(accepted)) // the incident may have keys of earlier files
 	v.closes = w.windows.next(v.now, v.done())
 	return v
 }
