@@ -151,10 +151,13 @@ func TestWholeService(t *testing.T) {
 	if got := run(t, environ, "submit", file, "--robot", "dingrobot", "--incident", "inc", "--format", "plain"); got.code != ExitOK {
 		t.Fatalf("submit: %+v", got)
 	}
-	eventually(t, "45 recalled and 1 dead", func() bool {
-		got := run(t, environ, "status", "--json")
-		return strings.Contains(got.out, `"recalled": 45,`) && strings.Contains(got.out, `"dead": 1,`)
-	})
+	counts := regexp.MustCompile(`"recalled": 45,\s+"dead": 1,`)
+	defer func() {
+		if t.Failed() {
+			t.Logf("the worker's log:\n%s\nthe status:\n%s", w.err.String(), run(t, environ, "status").out)
+		}
+	}()
+	eventually(t, "45 recalled and 1 dead", func() bool { return counts.MatchString(run(t, environ, "status", "--json").out) })
 	var list result
 	eventually(t, "a dead letter in the queue", func() bool {
 		list = run(t, environ, "dead", "list")
