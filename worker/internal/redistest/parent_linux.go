@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// endWithParent ends the process when the test process ends, however that happens.
-func endWithParent(cmd *exec.Cmd) {
+// EndWithParent has a process end when the test process ends, however that happens.
+func EndWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

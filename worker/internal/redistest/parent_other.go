@@ -4,5 +4,5 @@ package redistest
 
 import "os/exec"
 
-// endWithParent has no counterpart here: Main ends the process.
-func endWithParent(*exec.Cmd) {}
+// EndWithParent has no counterpart here: Main ends the process.
+func EndWithParent(*exec.Cmd) {}

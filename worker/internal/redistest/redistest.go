@@ -5,6 +5,7 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -102,6 +103,7 @@ func Main(m *testing.M) int {
 // Server is a redis-server process on a free port of 127.0.0.1.
 type Server struct {
 	Addr string
+	args []string
 	cmd  *exec.Cmd
 	dir  string
 	out  bytes.Buffer
@@ -121,19 +123,26 @@ func Start(args ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Addr: addr, dir: dir}
-	s.cmd = exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", dir}, args...)...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
-	endWithParent(s.cmd)
-	if err := s.cmd.Start(); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
-	}
-	if err := s.waitUntilUp(); err != nil {
+	s := &Server{Addr: addr, dir: dir, args: append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", dir}, args...)}
+	if err := s.launch(); err != nil {
 		_ = s.Stop()
-		return nil, fmt.Errorf("redis-server on %s: %w\n%s", addr, err, s.out.String())
+		return nil, fmt.Errorf("%w\n%s", err, s.out.String())
 	}
 	return s, nil
+}
+
+// launch starts the process and waits until it answers.
+func (s *Server) launch() error {
+	s.cmd = exec.Command("redis-server", s.args...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	EndWithParent(s.cmd)
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	if err := s.waitUntilUp(); err != nil {
+		return fmt.Errorf("redis-server on %s: %w", s.Addr, err)
+	}
+	return nil
 }
 
 func (s *Server) waitUntilUp() error {
@@ -159,12 +168,20 @@ func (s *Server) waitUntilUp() error {
 // Kill ends the server at once, as a crash would.
 func (s *Server) Kill() error { return s.cmd.Process.Kill() }
 
+// Restart starts the server again after Kill, on the same port and with what it had written.
+func (s *Server) Restart() error {
+	_ = s.cmd.Wait() // it was killed: that is no news
+	return s.launch()
+}
+
 // Stop ends the server and removes what it wrote.
 func (s *Server) Stop() error {
-	if err := s.cmd.Process.Kill(); err != nil && err != os.ErrProcessDone {
-		return err
+	if s.cmd.Process != nil {
+		if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		_ = s.cmd.Wait() // likewise
 	}
-	_ = s.cmd.Wait() // it was killed: that is no news
 	return os.RemoveAll(s.dir)
 }
 
