@@ -24,15 +24,19 @@ func (l *Latency) Average() time.Duration {
 	return time.Duration(math.Float64frombits(l.bits.Load()) * float64(time.Second))
 }
 
+// coldSlots is how many calls may be in flight before the first is answered. 2, so that an urgent key never waits for a slow
+// call; not more, so that an app that may not call at all finds that out with few calls.
+const coldSlots = 2
+
 // Slots gives how many calls of an app may be in flight at once: what its rate and the latency need, with half as much to
-// spare, 2 at least so that an urgent key never waits for a slow call, and at most limit. Without a rate it is limit.
+// spare, coldSlots at least, and at most limit. Without a rate it is limit, once a call was answered.
 func (l *Latency) Slots(rate float64, limit int) int {
-	if rate <= 0 {
+	latency := l.Average().Seconds()
+	switch {
+	case latency == 0:
+		return max(1, min(limit, coldSlots))
+	case rate <= 0:
 		return limit
 	}
-	latency := l.Average().Seconds()
-	if latency == 0 {
-		latency = 0.2 // before the first call
-	}
-	return max(1, min(limit, max(2, int(math.Ceil(rate*latency*1.5))+1)))
+	return max(1, min(limit, max(coldSlots, int(math.Ceil(rate*latency*1.5))+1)))
 }
