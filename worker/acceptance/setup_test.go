@@ -159,6 +159,7 @@ type bundle struct {
 	sim    *process
 	config string
 	dir    string
+	settings
 }
 
 const robot = "dingrobotone"
@@ -166,7 +167,6 @@ const robot = "dingrobotone"
 // settings are what differs between tests; a rate of 0 is no limit.
 type settings struct {
 	redisArgs []string
-	redisAddr string // where the workers find Redis, if not directly
 	simArgs   []string
 	rate      int
 	worker    string // further lines of the configuration's section worker, indented
@@ -191,15 +191,17 @@ func setup(t *testing.T, s settings) *bundle {
 	t.Cleanup(func() { _ = b.rdb.Close() })
 	b.insp = worker.NewInspector(b.rdb, nil)
 	b.startSimulator("127.0.0.1:0", s.simArgs...)
-	addr := s.redisAddr
-	if addr == "" {
-		addr = b.redis.Addr
-	}
 	b.config = filepath.Join(b.dir, "recall.yaml")
-	text := fmt.Sprintf("redis:\n  addr: %s\nupstream:\n  baseURL: %s\napps:\n  - name: main\n    appKey: any\n    rate: %d\n    monthlyCalls: 0\n    robots: [\"*\"]\n"+
-		"admin:\n  addr: 127.0.0.1:0\nlog:\n  format: console\nworker:\n  linger: 1s\n%s", addr, b.simURL, s.rate, s.worker)
-	b.write(b.config, text)
+	b.settings = s
+	b.writeConfig(b.redis.Addr)
 	return b
+}
+
+// writeConfig writes the configuration of the processes that are started from now on. They find Redis at addr.
+func (b *bundle) writeConfig(addr string) {
+	b.t.Helper()
+	b.write(b.config, fmt.Sprintf("redis:\n  addr: %s\nupstream:\n  baseURL: %s\napps:\n  - name: main\n    appKey: any\n    rate: %d\n    monthlyCalls: 0\n    robots: [\"*\"]\n"+
+		"admin:\n  addr: 127.0.0.1:0\nlog:\n  format: console\nworker:\n  linger: 1s\n%s", addr, b.simURL, b.settings.rate, b.settings.worker))
 }
 
 func (b *bundle) write(path, text string) {
