@@ -235,3 +235,15 @@ func TestReadableSecretFileIsAWarning(t *testing.T) {
 		noSecretIn(t, "the warning", strings.Join(cfg.Warnings, "\n"))
 	}
 }
+
+func TestVariablesOfAppsAreLeftAloneWhereNoAppIsNeeded(t *testing.T) {
+	t.Parallel()
+	s := Sources{Environ: []string{"RECALL_APPS_MAIN_APP_SECRET=hidden"}}
+	if _, err := Load(s); err == nil || !strings.Contains(err.Error(), "RECALL_APPS_MAIN_APP_SECRET") {
+		t.Errorf("a variable of an app that is not there: %v", err)
+	}
+	s.SkipAppSecrets = true
+	if _, err := Load(s); err != nil {
+		t.Errorf("the same for a command that needs no app: %v", err)
+	}
+}

@@ -192,6 +192,9 @@ func (l *loader) unknownEnviron() {
 		if name == "RECALL_CONFIG" || fromServiceLinks(name, l.env[name]) {
 			continue
 		}
+		if l.sources.SkipAppSecrets && strings.HasPrefix(name, "RECALL_APPS_") {
+			continue // this command needs no app, so the file that names the apps may well be left out
+		}
 		hint := "; unset it, or see the list of variables in docs/configuration.md"
 		if near := Nearest(name, known); near != "" {
 			hint = "; did you mean " + near + "?"

@@ -25,7 +25,7 @@ func (p Plan) JSON(w io.Writer) error {
 func (p Plan) Render(w io.Writer) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-12s%s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-11s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	b.WriteString("Dry run: nothing was sent, no call was made.\n\n")
 	line("keys", "%s", p.keysText())
@@ -51,7 +51,7 @@ func (p Plan) Render(w io.Writer) error {
 func (p Plan) keysText() string {
 	s := group3(p.Keys)
 	if p.Duplicates > 0 {
-		s += fmt.Sprintf(" different ones in %s rows; %s are there more than once and are asked for once", group3(p.Rows), plural(p.Duplicates, "row", "rows"))
+		s += fmt.Sprintf(" different ones in %s; %s there more than once and asked for once", plural(p.Rows, "row", "rows"), plural(p.Duplicates, "row is", "rows are"))
 	}
 	return s
 }
