@@ -137,7 +137,7 @@ func TestRender(t *testing.T) {
 	}
 	want := `Dry run: nothing was sent, no call was made.
 
-keys        18,413 different ones in 18,418 rows; 5 rows are there more than once and are asked for once
+keys        18,413 different ones in 18,418 rows; 5 rows are there more than once and asked for once
 left out    8 rows that the earlier report has as recalled
 robots      4
 calls       920 (up to 20 keys a call, one robot a call)
