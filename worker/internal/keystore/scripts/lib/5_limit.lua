@@ -31,8 +31,8 @@ end
 
 -- Takes the next permit of the app: the moment (microseconds) at which its call may be made. One call holds one.
 local function permit()
-  if interval == 0 then return now_us end
   local tat = tonumber(call('HGET', KEYS[1], 'tat') or 0)
+  if interval == 0 then return math.max(now_us, tat) end -- no rate of ours, but a throttle answer is to be waited out
   local at = math.max(now_us, tat)
   call('HSET', KEYS[1], 'tat', int(at + interval / rate_share()))
   return at
