@@ -141,7 +141,10 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 		}
 		return &flow.Later{Delay: max(r.delay, 10*time.Millisecond), Blame: true, Err: cause}
 	case keystore.StatusRefused:
-		return &flow.Later{Delay: soon, Err: errors.New("another run has this slot; this one changes nothing")}
+		// The retry count goes up though nothing failed: a task that was made anew, because somebody had deleted the slot's, begins to
+		// count at zero and is refused until it has come up to the count that the slot has seen. A delivery that is
+		// refused because it is old has lost its lease, and the queue takes no word of it.
+		return &flow.Later{Delay: soon, Blame: true, Err: errors.New("another run has this slot; this one changes nothing")}
 	}
 	if afterErr != nil {
 		return &flow.Later{Delay: soon, Err: fmt.Errorf("enqueue what is owed: %w", afterErr)}
@@ -164,7 +167,10 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 			return r.giveUp(ctx)
 		}
 		d.now = reply.Now.Add(time.Since(reply.Local))
-		dec = r.call(ctx, d, token)
+		var made bool
+		if dec, made = r.call(ctx, d, token); !made {
+			return r.giveUp(ctx)
+		}
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
 		dec.Next = flow.NextYield
@@ -174,7 +180,9 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 		return nil, err
 	}
 	r.delay = dec.delay
-	r.count(dec.Settlement)
+	if next.Status != keystore.StatusRefused { // then nothing was written: the run that has the slot will tell
+		r.count(dec.Settlement)
+	}
 	return next, nil
 }
 
@@ -208,7 +216,7 @@ const late = 10 * time.Millisecond
 const maxPermits = 20
 
 // waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed: the
-// scheduler was late, or the process was stopped. False means that the worker is to end.
+// scheduler was late, or the process was stopped. False means that the call is not to be made.
 func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, from time.Time) bool {
 	for range maxPermits {
 		if !r.sleep(ctx, time.Until(from)) {
@@ -219,11 +227,17 @@ func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, from time.Time) 
 		}
 		next, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
 		if err != nil || !ok {
-			return err == nil // without Redis: give up; where the batch is no longer ours, the settle will be refused
+			return false // without Redis, or where the batch is no longer this run's, nothing may be called
 		}
 		from = next
 	}
 	return true
+}
+
+// anotherPermit takes a permit for a second call of the same batch and waits for it.
+func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) bool {
+	from, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
+	return err == nil && ok && r.waitForPermit(ctx, b, from)
 }
 
 func (r *run) sleep(ctx context.Context, d time.Duration) bool {
@@ -276,20 +290,20 @@ func (r *run) token(ctx context.Context) (string, error) {
 	return r.app.Tokens.Get(ctx)
 }
 
-// call makes the call and decides what it came to.
-func (r *run) call(ctx context.Context, d *decider, token string) decision {
+// call makes the call and decides what it came to. made is false where its token was refused and it was not made again.
+func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool) {
 	b := d.batch
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
-	defer cancel()
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
 		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
-		if token, err = r.app.Tokens.Renew(ctx, token); err != nil {
-			return r.noToken(d, err)
+		if token, err = r.renew(ctx, token); err != nil {
+			return r.noToken(d, err), true
+		}
+		if !r.anotherPermit(ctx, b) { // a token that ends is refused to all slots at once: all call a second time
+			return decision{}, false
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
-	var dec decision
 	if err != nil {
 		e := upstreamError(err)
 		dec = d.failed(e)
@@ -299,10 +313,20 @@ func (r *run) call(ctx context.Context, d *decider, token string) decision {
 		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
 	}
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
-	return dec
+	return dec, true
 }
 
+// renew gives the token that replaces one that was refused.
+func (r *run) renew(ctx context.Context, stale string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
+	return r.app.Tokens.Renew(ctx, stale)
+}
+
+// once makes the call, to its end also where the worker is to stop meanwhile.
 func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.Answer, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
 	began := time.Now()
 	answer, err := r.deps.Service.BatchRecall(ctx, token, b.RobotCode, b.Called())
 	took := time.Since(began)
@@ -313,14 +337,7 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 // noToken decides where no call was made because there is no token. No attempt is counted, whatever the reason.
 func (r *run) noToken(d *decider, err error) decision {
 	e := upstreamError(err)
-	dec := d.failed(e)
-	dec.Counted = false
-	for i, o := range dec.Outcomes {
-		if o.Fate != flow.FateKeep {
-			dec.Outcomes[i] = flow.Outcome{Fate: flow.FateWait}
-		}
-	}
-	dec.DeadRobot = nil
+	dec := d.withoutToken(e)
 	r.cause = e
 	r.report(dec, e)
 	return dec

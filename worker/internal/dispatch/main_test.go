@@ -89,7 +89,9 @@ func cut(t *testing.T, keys []string) *upstream.Error {
 	return callError(t, keys, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
-func body(code string) string { return fmt.Sprintf(`{"code":%q,"requestid":"rid","message":"words"}`, code) }
+func body(code string) string {
+	return fmt.Sprintf(`{"code":%q,"requestid":"rid","message":"words"}`, code)
+}
 
 // fates is the fates of a decision as text, one letter for each key.
 func fates(d decision) string {
