@@ -140,17 +140,18 @@ func TestReplayOfKeysThatTheServiceRefused(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
 		const n = 7
 		b := setup(t, rdb, simulator.Config{}, nil)
-		for _, k := range goodKeys(n) { // as long as nobody knows them they are another robot's
+		keys := goodKeys(n)
+		for _, k := range keys { // as long as nobody knows them they are another robot's
 			b.sim.RegisterKey(k, simulator.KeyInfo{Robot: "another", SentAt: time.Now()})
 		}
 		b.start()
-		b.recall(goodKeys(n))
+		b.recall(keys)
 		b.untilSettled(n)
 		d := b.untilLetters(1)[0]
 		if d.Letter.Code != "not.allowed.robotCode" || len(d.Letter.Keys) != n {
 			t.Fatalf("%+v", d.Letter)
 		}
-		for _, k := range goodKeys(n) {
+		for _, k := range keys {
 			b.sim.RegisterKey(k, simulator.KeyInfo{Robot: robot, SentAt: time.Now()})
 		}
 		if err := b.insp.Replay(context.Background(), d.ID); err != nil {

@@ -138,6 +138,7 @@ func (b *bundle) untilSettled(n int) worker.AppStatus {
 	return st
 }
 
+// goodKeys gives n keys that can be recalled. They hold the time of sending: asked for again, they are others.
 func goodKeys(n int) []string { return madeKeys(0, n, simulator.Good) }
 
 func madeKeys(from, n int, kind simulator.Kind) []string {
