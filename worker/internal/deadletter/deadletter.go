@@ -127,9 +127,12 @@ func (h *Handler) Run(ctx context.Context, taskID string, payload []byte) error 
 }
 
 func (h *Handler) replay(ctx context.Context, l tasks.DeadLetter, now time.Time) error {
-	for _, k := range l.Keys {
+	for i, k := range l.Keys {
 		if err := tasks.CheckKey(k); err != nil {
-			return h.keep(l, now, fmt.Errorf("a key of this letter cannot be a key (%w): send it again as it should be, and purge this", err))
+			return h.keep(l, now, fmt.Errorf("a key of this letter cannot be a key (it %w): send it again as it should be, and purge this", err))
+		}
+		if err := tasks.CheckSentAt(l.SentAtOf(i), now); err != nil {
+			return h.keep(l, now, fmt.Errorf("when a key of this letter was sent cannot be true (%w): send it again as it should be, and purge this", err))
 		}
 	}
 	app, store, ok := h.deps.AppOf(l.RobotCode)
