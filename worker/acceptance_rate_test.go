@@ -8,13 +8,11 @@ import (
 
 	"dingrecall/upstream/simulator"
 	"dingrecall/worker"
-	"dingrecall/worker/internal/redistest"
 )
 
-// The simulator is strict: in no second, wherever it begins, does it let more calls through than the rate.
+// The simulator is strict: in no second, wherever it begins, does it let more calls through than the rate. See eachAlone.
 func TestWorkersTogetherKeepTheRate(t *testing.T) {
-	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+	eachAlone(t, 0, func(t *testing.T, rdb *redis.Client, _ time.Duration) {
 		const rate, n = 50, 3000
 		b := setup(t, rdb, simulator.Config{Rate: rate, Latency: 30 * time.Millisecond, Jitter: 10 * time.Millisecond}, func(c *worker.Config) {
 			c.Apps[0].Rate = rate
