@@ -75,7 +75,7 @@ func (i *Inspector) Apps(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append(known, i.apps...)
+	all := slices.Concat(known, i.apps)
 	sort.Strings(all)
 	return slices.Compact(all), nil
 }
