@@ -18,6 +18,13 @@ func TestMain(m *testing.M) { os.Exit(redistest.Main(m)) }
 
 const robot = "dingtestrobot"
 
+// tb is what the helpers need of a test, a benchmark or a case of rapid.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 type bundle struct {
 	*Store
 	rdb    *redis.Client
@@ -33,6 +40,10 @@ func testParams() Params {
 
 func setup(t testing.TB, rdb *redis.Client) *bundle {
 	t.Helper()
+	return newBundle(rdb)
+}
+
+func newBundle(rdb *redis.Client) *bundle {
 	now := time.Now().Truncate(time.Second)
 	b := &bundle{rdb: rdb, clock: &now, app: "test"}
 	p := testParams()
@@ -57,7 +68,7 @@ func testKeys(from, n int) []string {
 	return keys
 }
 
-func (b *bundle) admit(t testing.TB, a Admission) (Admitted, *Reply) {
+func (b *bundle) admit(t tb, a Admission) (Admitted, *Reply) {
 	t.Helper()
 	if a.RobotCode == "" {
 		a.RobotCode = robot
@@ -69,7 +80,7 @@ func (b *bundle) admit(t testing.TB, a Admission) (Admitted, *Reply) {
 	return n, r
 }
 
-func (b *bundle) attach(t testing.TB, d flow.DueSlot, retry int) *Reply {
+func (b *bundle) attach(t tb, d flow.DueSlot, retry int) *Reply {
 	t.Helper()
 	r, err := b.Attach(context.Background(), d.Slot, d.Generation, retry)
 	if err != nil {
@@ -78,7 +89,7 @@ func (b *bundle) attach(t testing.TB, d flow.DueSlot, retry int) *Reply {
 	return r
 }
 
-func (b *bundle) settle(t testing.TB, d flow.DueSlot, batch *flow.Batch, o flow.Settlement) *Reply {
+func (b *bundle) settle(t tb, d flow.DueSlot, batch *flow.Batch, o flow.Settlement) *Reply {
 	t.Helper()
 	r, err := b.Settle(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID, o)
 	if err != nil {
@@ -95,7 +106,7 @@ func all(n int, o flow.Outcome) []flow.Outcome {
 	return out
 }
 
-func (b *bundle) status(t testing.TB) AppStatus {
+func (b *bundle) status(t tb) AppStatus {
 	t.Helper()
 	st, err := b.Status(context.Background())
 	if err != nil {

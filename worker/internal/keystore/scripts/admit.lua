@@ -65,9 +65,12 @@ local function is_bound(k)
   return bound[field(k, rid)]
 end
 
+-- A key that waits for later is in no list, and is not counted with those that are.
+local function is_deferred(k, r, day) return call('ZSCORE', P .. 'later', u2(rid) .. entry(r.ver, day, k)) end
+
 local function readmit(k, r, day)
   local ver = (r.ver + 1) % 256
-  r.ver, r.class, r.att, r.solo = ver, class, 0, 0
+  r.ver, r.class = ver, class
   write(day, k, rid, waiting_record(r, day))
   enlist(day, k, ver, r.deadline)
 end
@@ -78,12 +81,13 @@ for i = 1, n do
   if not r then
     enlist(today, k, 1, deadline)
     accepted = accepted + 1
-  elseif r.state == WAITING and class < r.class and r.att == 0 and not is_bound(k) then -- att 0: it is not waiting for later
+  elseif r.state == WAITING and class < r.class and not is_bound(k) and not is_deferred(k, r, day) then
     add_waiting(r.class, rid, -1)
     readmit(k, r, day)
     raised = raised + 1
   elseif r.state == DEAD and force and (fence == 0 or fence == r5(r.rec, 9)) then
     count(rid, r.inc, 'd', -1)
+    r.att, r.solo = 0, 0
     readmit(k, r, day)
     revived = revived + 1
   else

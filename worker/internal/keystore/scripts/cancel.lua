@@ -3,8 +3,12 @@
 --
 -- ARGV (after those of 0_base.lua): incident. Status 'ok', or 'idle' when there is no such incident.
 
+promote()
 local inc = call('HGET', P .. 'incident:id', ARGV[ARGS + 1])
-if not inc then return reply('idle') end
+if not inc then
+  wake()
+  return reply('idle')
+end
 call('SADD', P .. 'cancelled', inc)
 for class = 0, 2 do
   for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do

@@ -6,7 +6,8 @@
 --     r recalled, d dead (row: code, message), w waits again, l waits for later (row: delay in ms), s the same and then
 --     is called alone, k stays bound; a capital letter says that the key is ambiguous from here on
 --   6 attempt counted: 0 or 1      7 request id
---   8 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield
+--   8 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield; with keys that stay bound claim
+--     means call, without any call and held mean claim
 --   9 how many of the kept keys the next call takes   10 tries   11 note
 --  12 throttled: rest, ms; '' = not      13 hold: code ('' = none)   14 its message   15 its first probe after, ms
 --  16 1 = the app answered as it should: ends a hold
@@ -81,6 +82,7 @@ if #kept == 0 then
   return go_on(s)
 end
 s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept), tonumber(A(9)), tonumber(A(10)), A(11)
+if mode == 'claim' then mode = 'call' end -- what stays bound comes first
 if mode == 'call' then s.at = permit() end
 set_batch(s)
 if mode == 'held' then set_state(s, 'held') elseif mode == 'yield' then make_due(s) end

@@ -34,12 +34,19 @@ local function ready_after_push(class, rid, deadline)
   if not old or tonumber(old) > t then call('ZADD', key, int(t), rid) end
 end
 
+-- Removes what is left in the lists when nothing in them counts: entries of keys that were made more urgent.
+local function clear_lists(class, rid)
+  for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, -1)) do call('DEL', list_key(class, rid, bucket)) end
+  call('DEL', dir_key(class, rid))
+end
+
 -- The same after a claim, when what is left may have waited for a while already.
 local function ready_after_claim(class, rid)
   local n, key = tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0), P .. 'ready:' .. class
   if n <= 0 then
     call('HDEL', P .. 'n', class .. ':' .. rid)
     call('ZREM', key, rid)
+    clear_lists(class, rid)
     return
   end
   local t = now
