@@ -29,13 +29,13 @@ func (p *pipeline) runReconcile(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	}
+	step("archive", p.rescue(ctx)) // first: a slot whose task is archived gets no other, since the id is taken
 	for _, a := range p.apps {
 		step("register", a.store.Register(ctx))
 		step("wake", p.wake(ctx, a.Name))
 		step("slots", p.reviveSlots(ctx, a))
 		step("outbox", p.drain(ctx, a.Name))
 	}
-	step("archive", p.rescue(ctx))
 	if len(errs) > 0 {
 		return &flow.Later{Delay: 5 * time.Second, Err: errors.Join(errs...)}
 	}
@@ -63,40 +63,52 @@ const rescuePage = 200
 func (p *pipeline) rescue(ctx context.Context) error {
 	insp := asynq.NewInspectorFromRedisClient(p.rdb)
 	for _, queue := range tasks.Queues() {
-		for ctx.Err() == nil {
-			infos, err := insp.ListArchivedTasks(queue, asynq.PageSize(rescuePage))
-			if errors.Is(err, asynq.ErrQueueNotFound) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("list the archive of %s: %w", queue, err)
-			}
-			for _, info := range infos {
-				if err := p.rescueTask(ctx, insp, info); err != nil {
-					return fmt.Errorf("rescue task %s of %s: %w", info.ID, queue, err)
-				}
-				p.metrics.rescued.Inc()
-			}
-			if len(infos) > 0 {
-				p.log.Warn("archived tasks were brought back: the archive drops tasks without a word, do not put any there",
-					zap.String("queue", queue), zap.Int("tasks", len(infos)))
-			}
-			if len(infos) < rescuePage {
-				break
-			}
+		if err := p.rescueQueue(ctx, insp, queue); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
+}
+
+func (p *pipeline) rescueQueue(ctx context.Context, insp *asynq.Inspector, queue string) error {
+	for ctx.Err() == nil {
+		infos, err := insp.ListArchivedTasks(queue, asynq.PageSize(rescuePage))
+		if errors.Is(err, asynq.ErrQueueNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list the archive of %s: %w", queue, err)
+		}
+		rescued := 0
+		for _, info := range infos {
+			if info.ID == "" {
+				continue // an entry of the list whose task is gone
+			}
+			if err := p.rescueTask(ctx, insp, info); err != nil {
+				return fmt.Errorf("rescue task %s of %s: %w", info.ID, queue, err)
+			}
+			p.metrics.rescued.Inc()
+			rescued++
+		}
+		if rescued > 0 {
+			p.log.Warn("archived tasks were brought back: the archive drops tasks without a word, do not put any there",
+				zap.String("queue", queue), zap.Int("tasks", rescued))
+		}
+		if len(infos) < rescuePage || rescued == 0 {
+			return nil
+		}
+	}
+	return nil
 }
 
 // rescueTask does what an archived task is for and then removes it. It does not run the task again: one that is archived
 // because its deadline has passed, or its retries are used up, would only come back.
 func (p *pipeline) rescueTask(ctx context.Context, insp *asynq.Inspector, info *asynq.TaskInfo) error {
 	var err error
-	switch {
-	case info.Type == tasks.TypeDead && info.Queue == tasks.QueueDead:
+	switch info.Type { // in whatever queue it is: a producer may have chosen a wrong one
+	case tasks.TypeDead:
 		err = p.rescheduleLetter(ctx, info)
-	case info.Queue == tasks.QueueDispatch, info.Type == tasks.TypeAlarm, info.Type == tasks.TypeReconcile:
+	case tasks.TypeDispatch, tasks.TypeAlarm, tasks.TypeReconcile:
 		// Slots and alarms are made anew from the key store, which knows what is owed.
 	default:
 		class, ok := tasks.ClassOfQueue(info.Queue)
@@ -131,6 +143,21 @@ func (p *pipeline) rescheduleLetter(ctx context.Context, info *asynq.TaskInfo) e
 	return p.queue.bury(ctx, l, id)
 }
 
+// beat enqueues the reconcile task. One that somebody archived still has its id, and nothing but the reconcile brings archived
+// tasks back: it is removed first.
+func (p *pipeline) beat(ctx context.Context) error {
+	insp := asynq.NewInspectorFromRedisClient(p.rdb)
+	info, err := insp.GetTaskInfo(tasks.QueueDefault, tasks.ReconcileTaskID)
+	if err == nil && info.State == asynq.TaskStateArchived {
+		err = insp.DeleteTask(tasks.QueueDefault, tasks.ReconcileTaskID)
+	}
+	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+		return fmt.Errorf("look for an archived reconcile task: %w", err)
+	}
+	t, opts := tasks.NewReconcileTask()
+	return p.queue.put(ctx, t, opts)
+}
+
 // reconcileEvery is how often the reconcile task is enqueued. Every worker does it; the task's id makes it one.
 const reconcileEvery = 30 * time.Second
 
@@ -141,36 +168,55 @@ type metronome struct {
 	every time.Duration
 	quit  chan struct{}
 	once  sync.Once
-	ended sync.WaitGroup
+
+	mu    sync.Mutex
+	ended chan struct{} // nil until started; guarded by mu
 }
 
 func newMetronome(log *zap.Logger, beat func(ctx context.Context) error) *metronome {
 	return &metronome{beat: beat, log: log, every: reconcileEvery, quit: make(chan struct{})}
 }
 
+// start may be called more than once; after stop it does nothing.
 func (m *metronome) start() {
-	m.ended.Add(1)
-	go func() {
-		defer m.ended.Done()
-		tick := time.NewTicker(m.every)
-		defer tick.Stop()
-		for {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			if err := m.beat(ctx); err != nil {
-				m.log.Warn("the reconcile could not be enqueued; it is tried again", zap.Error(err))
-			}
-			cancel()
-			select {
-			case <-m.quit:
-				return
-			case <-tick.C:
-			}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended == nil {
+		m.ended = make(chan struct{})
+		go m.loop(m.ended)
+	}
+}
+
+func (m *metronome) loop(ended chan struct{}) {
+	defer close(ended)
+	tick := time.NewTicker(m.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.quit:
+			return
+		default:
 		}
-	}()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		if err := m.beat(ctx); err != nil {
+			m.log.Warn("the reconcile could not be enqueued; it is tried again", zap.Error(err))
+		}
+		cancel()
+		select {
+		case <-m.quit:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // stop may be called more than once, and before start.
 func (m *metronome) stop() {
 	m.once.Do(func() { close(m.quit) })
-	m.ended.Wait()
+	m.mu.Lock()
+	ended := m.ended
+	m.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
 }

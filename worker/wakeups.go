@@ -150,7 +150,7 @@ func (w *wakeups) lookAt(app string, at time.Time) {
 	w.timers[app] = l
 }
 
-// look runs when a timer goes off. A failure is logged and tried again soon; the alarm task comes in any case.
+// look runs when a timer goes off. Where it fails the alarm task looks, a little later.
 func (w *wakeups) look(app string, l *nextLook) {
 	w.mu.Lock()
 	if w.closed {

@@ -12,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"dingrecall/tasks"
 	"dingrecall/upstream"
 )
 
@@ -124,10 +123,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	w := &Worker{p: p, log: deps.Log}
 	w.intake = newServer(deps.Redis, deps.Log, cfg.IntakeConcurrency, cfg.ShutdownTimeout, intakeQueues())
 	w.dispatch = newServer(deps.Redis, deps.Log, cfg.Concurrency, cfg.ShutdownTimeout, dispatchQueues())
-	w.metronome = newMetronome(deps.Log, func(ctx context.Context) error {
-		t, opts := tasks.NewReconcileTask()
-		return p.queue.put(ctx, t, opts)
-	})
+	w.metronome = newMetronome(deps.Log, p.beat)
 	return w, nil
 }
 
