@@ -44,10 +44,10 @@ local function new_record(deadline)
   return records[as_text]
 end
 
--- Writes a key that is new, or tells what is known of it. It is looked for in the ledgers of three days: none waits
--- longer than its window.
+-- Writes a key that is new, or tells what is known of it. It is looked for in the ledgers of three days, since none waits
+-- longer than its window, and in tomorrow's, since Redis's clock may have been set back.
 local older = {}
-for day = today - 1, today - 2, -1 do
+for _, day in ipairs({ today - 1, today - 2, today + 1 }) do
   if ledger(day).b > 0 then older[#older + 1] = day end
 end
 

@@ -19,7 +19,8 @@ local function describe(k, rid, rec, day)
   local r = parse(rec, day)
   local state, reason, when = r.state, '', ''
   if state == WAITING then
-    if bound[field(k, rid)] then state = 5 end
+    local item = bound[field(k, rid)]
+    if item then state, r.att, r.amb = 5, item.att, item.amb end
   else
     local batch = r5(rec, 9)
     when = call('HGET', P .. 'call:' .. floor(batch / 100), int(batch % 100)) or ''

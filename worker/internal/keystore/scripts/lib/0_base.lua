@@ -46,4 +46,13 @@ end
 local function r2(s, i) local a, b = byte(s, i, i + 1) return a * 256 + b end
 local function r3(s, i) local a, b, c = byte(s, i, i + 2) return a * 65536 + b * 256 + c end
 local function r5(s, i) local a, b = byte(s, i, i + 1) return a * 4294967296 + b * 16777216 + r3(s, i + 2) end
+
+-- A day from its number modulo 250: no ledger is kept for that long. A day ahead is meant where Redis's clock was set back
+-- over midnight, as in a failover to a machine that is a little behind.
+local function full_day(m)
+  local d = today - (today - m) % 250
+  if today - d > 225 then d = d + 250 end
+  return d
+end
+
 local function clamp(n, top) if n < 0 then return 0 elseif n > top then return top end return floor(n) end

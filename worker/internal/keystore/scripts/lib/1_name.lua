@@ -1,9 +1,17 @@
 -- Numbers for names.
 
--- A small number for a name (a robot, an incident), made at first sight; kind is 'robot' or 'incident'.
+local MOST = 65535 -- names of a kind: their numbers have two bytes in the records
+
+-- A small number for a name (a robot, an incident), made at first sight; kind is 'robot' or 'incident'. When the numbers run
+-- out, incidents that are new share the last one, since nothing is called by them; robots that are new are refused.
 local function id_of(kind, name)
   local id = call('HGET', P .. kind .. ':id', name)
   if id then return tonumber(id) end
+  if tonumber(call('HGET', KEYS[1], kind) or 0) >= MOST - 1 then
+    if kind == 'robot' then error('an app can have ' .. MOST - 1 .. ' robots, and has them: ' .. name .. ' is too many') end
+    call('HSET', P .. kind .. ':name', MOST, '(further incidents)')
+    return MOST
+  end
   id = call('HINCRBY', KEYS[1], kind, 1)
   call('HSET', P .. kind .. ':id', name, id)
   call('HSET', P .. kind .. ':name', id, name)

@@ -45,11 +45,9 @@ local function split(day, l)
       del[#del + 1] = all[i]
     end
   end
-  if #del > 0 then
-    call('HSET', to, unpack(put))
-    call('HDEL', from, unpack(del))
-    expire(to, day)
-  end
+  for i = 1, #put, 200 do call('HSET', to, unpack(put, i, math.min(i + 199, #put))) end
+  for i = 1, #del, 200 do call('HDEL', from, unpack(del, i, math.min(i + 199, #del))) end
+  if #del > 0 then expire(to, day) end
   l.b = l.b + 1
   if l.b == l.p * 2 then l.p = l.b end
 end
@@ -89,12 +87,19 @@ local function write_new(day, k, rid, rec)
   return call('HGET', key, f)
 end
 
+-- Forgets the days whose ledgers have expired.
+local function forget_days()
+  for _, day in ipairs(call('SMEMBERS', P .. 'days')) do
+    if ((day + 1) * DAY + ledger_ttl) * 1000 < now then call('SREM', P .. 'days', day) end
+  end
+end
+
 local function save_ledgers()
   for day, l in pairs(ledgers) do
     if l.dirty then
       call('HSET', P .. 'ledger:' .. day, 'n', l.n, 'b', l.b)
       expire(P .. 'ledger:' .. day, day)
-      call('SADD', P .. 'days', day)
+      if call('SADD', P .. 'days', day) == 1 then forget_days() end
     end
   end
 end

@@ -2,7 +2,7 @@
 
 -- An entry of a waiting list: version, day of the ledger, key. It counts only while the ledger has that version.
 local function entry(ver, day, k) return char(ver, day % 250) .. k end
-local function entry_day(e) return today - (today - byte(e, 2)) % 250 end
+local function entry_day(e) return full_day(byte(e, 2)) end
 local function counts(e, rec) return byte(rec, 2) == byte(e, 1) and floor(byte(rec, 1) / 8) % 8 == WAITING end
 
 local function list_key(class, rid, bucket) return P .. 'w:' .. class .. ':' .. rid .. ':' .. bucket end
@@ -36,8 +36,24 @@ end
 
 -- Removes what is left in the lists when nothing in them counts: entries of keys that were made more urgent.
 local function clear_lists(class, rid)
-  for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, -1)) do call('DEL', list_key(class, rid, bucket)) end
-  call('DEL', dir_key(class, rid))
+  for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, -1)) do call('UNLINK', list_key(class, rid, bucket)) end
+  call('UNLINK', dir_key(class, rid))
+end
+
+-- The record, and its day, of the first key of a list. Entries in front of it that no longer count are removed, some of them.
+local function head(class, rid, bucket)
+  local key = list_key(class, rid, bucket)
+  for _ = 1, 100 do
+    local e = call('LINDEX', key, 0)
+    if not e then
+      call('ZREM', dir_key(class, rid), bucket)
+      return nil
+    end
+    local day = entry_day(e)
+    local rec = find(day, sub(e, 3), rid)
+    if rec and counts(e, rec) then return rec, day end
+    call('LPOP', key)
+  end
 end
 
 -- The same after a claim, when what is left may have waited for a while already.
@@ -52,16 +68,11 @@ local function ready_after_claim(class, rid)
   local t = now
   if class > 0 and n < FULL and linger > 0 then
     t = now + linger
+    local old = tonumber(call('ZSCORE', key, rid) or 0)
+    if old > now then t = math.min(t, old) end -- somebody waits who is not in front: what was given back is put there
     for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, FULL)) do
-      local e = call('LINDEX', list_key(class, rid, bucket), 0)
-      if e then
-        local day = entry_day(e)
-        local rec = find(day, sub(e, 3), rid)
-        if rec and counts(e, rec) then
-          local r = parse(rec, day)
-          t = math.min(t, since(rec, day) + linger, r.deadline * 1000 - 2 * linger)
-        end
-      end
+      local rec, day = head(class, rid, bucket)
+      if rec then t = math.min(t, since(rec, day) + linger, parse(rec, day).deadline * 1000 - 2 * linger) end
     end
     t = math.max(t, now)
   end

@@ -41,7 +41,7 @@ local function bound_item(day, k, rec) return char(day % 250) .. u2(#k) .. k .. 
 local function bound_items(s)
   local items, i = {}, 1
   while i <= #s.keys do
-    local day = today - (today - byte(s.keys, i)) % 250
+    local day = full_day(byte(s.keys, i))
     local n = r2(s.keys, i + 1)
     local r = parse(sub(s.keys, i + 3 + n, i + 10 + n), day)
     r.day, r.k = day, sub(s.keys, i + 3, i + 2 + n)
@@ -51,12 +51,12 @@ local function bound_items(s)
   return items
 end
 
--- Every key that is bound now, as field -> true.
+-- Every key that is bound now, by its field, as it will be when it is settled or given back.
 local function all_bound()
   local set = {}
   for _, i in ipairs(call('HKEYS', P .. 'slots')) do
     local s = load_slot(tonumber(i))
-    for _, item in ipairs(bound_items(s)) do set[field(item.k, s.rid)] = true end
+    for _, item in ipairs(bound_items(s)) do set[field(item.k, s.rid)] = item end
   end
   return set
 end
