@@ -7,13 +7,13 @@ local function held_until()
   return tonumber(v[2])
 end
 
--- Puts the app at rest. When a probe of a held app fails, the time until the next one doubles; calls that were under way
--- when the app was held change nothing.
+-- Puts the app at rest. When a probe of a held app fails, the time until the next one doubles, or is what the answer to the
+-- probe asks for; calls that were under way when the app was held change nothing.
 local function hold(code, message, first)
   local v = call('HMGET', KEYS[1], 'hold_code', 'hold_every', 'hold_probing')
   if v[1] and not v[3] then return end
   local every = first
-  if v[1] then every = math.min(probe_max, tonumber(v[2]) * 2) else call('HSET', KEYS[1], 'hold_since', int(now)) end
+  if v[1] then every = math.max(first, math.min(probe_max, tonumber(v[2]) * 2)) else call('HSET', KEYS[1], 'hold_since', int(now)) end
   call('HDEL', KEYS[1], 'hold_probing')
   call('HSET', KEYS[1], 'hold_code', code, 'hold_message', message, 'hold_every', int(every), 'hold_until', int(now + every))
 end

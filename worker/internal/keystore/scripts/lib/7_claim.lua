@@ -101,6 +101,14 @@ local function gather(class, rid, got, robot, only_closed)
   return stop
 end
 
+-- Takes the mark from a dead robot when none of its keys waits any more.
+local function absolve(rid)
+  for c = 0, 2 do
+    if tonumber(call('HGET', P .. 'n', c .. ':' .. rid) or 0) > 0 then return end
+  end
+  call('HDEL', P .. 'deadrobots', rid)
+end
+
 -- Takes a batch of one robot: of the class that made it ready, filled up from the classes behind it.
 local function gather_robot(class, rid)
   local got, robot = {}, dead_robot(rid)
@@ -109,11 +117,7 @@ local function gather_robot(class, rid)
     ready_after_claim(c, rid)
     if stop or #got >= FULL then break end
   end
-  if robot then
-    local left = 0
-    for c = 0, 2 do left = left + tonumber(call('HGET', P .. 'n', c .. ':' .. rid) or 0) end
-    if left == 0 then call('HDEL', P .. 'deadrobots', rid) end
-  end
+  if robot then absolve(rid) end
   return got
 end
 
@@ -123,17 +127,19 @@ local function bind(s, rid, got)
   set_batch(s)
 end
 
--- The one call that may be spent on a held app: the next one is put off.
+-- The one call that may be spent on a held app: the next one is put off. Not for longer than is usual between probes, even
+-- where the app was held for a month: this one may be lost with its worker.
 local function probe()
-  local every = tonumber(call('HGET', KEYS[1], 'hold_every') or 60000)
+  local every = math.min(probe_max, tonumber(call('HGET', KEYS[1], 'hold_every') or 60000))
   call('HSET', KEYS[1], 'hold_until', int(now + every), 'hold_probing', 1)
 end
 
 -- Binds the next batch to a slot: urgent before default before bulk, robots in turn, the earliest deadlines of a robot
--- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found.
+-- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found. With more
+-- slots at work than there are to be, this one ends: the others go on.
 local function claim(s)
   local held = held_until()
-  if held > now then return 'none' end
+  if held > now or call('HLEN', P .. 'slots') - call('HLEN', P .. 'held') > max_slots then return 'none' end
   for class = 0, 2 do
     while true do
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
@@ -155,14 +161,21 @@ local function claim(s)
   return 'none'
 end
 
--- Lets keys die whose window has closed, also while the app is held and nobody claims.
+-- Lets keys die whose window has closed, also while the app is held and nobody claims. unswept: there are more of them.
+local unswept = false
 local function sweep()
   for class = 0, 2 do
     for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
-      if swept >= SWEEP then return end
-      local before = swept
+      local before = popped_total
       gather(class, tonumber(rid), {}, nil, true)
-      if swept > before then ready_after_claim(class, tonumber(rid)) end
+      if popped_total > before then
+        ready_after_claim(class, tonumber(rid))
+        absolve(rid)
+      end
+      if swept >= SWEEP or popped_total >= 2 * SWEEP then
+        unswept = true
+        return
+      end
     end
   end
 end

@@ -1,32 +1,35 @@
 -- Wake-ups and replies.
 
--- Makes as many idle slots due as the keys that are ready could use.
+-- Makes as many idle slots due as the keys that are ready could use. Those that have a call under way are not counted on: it
+-- may hang until it times out.
 local function wake()
   if waiting_total <= 0 then return end
   local slots, held = call('HLEN', P .. 'slots'), call('HLEN', P .. 'held')
-  if slots - held >= max_slots or slots >= cap_slots then return end
+  local free = math.min(max_slots - (slots - held), cap_slots - slots)
+  if free <= 0 then return end
   local hold = held_until()
   if hold > now then return end
   local ready = 0
   for class = 0, 2 do ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
   if ready == 0 then return end
-  local want = math.min(max_slots, math.max(ready, math.ceil(waiting_total / FULL)))
+  local want = math.max(ready, math.ceil(waiting_total / FULL))
   if hold > 0 then want = 1 end
-  if slots - held >= want then return end
+  want = math.min(free, want - call('HLEN', P .. 'due'))
+  if want <= 0 then return end
   local busy = {}
   for _, i in ipairs(call('HKEYS', P .. 'slots')) do busy[tonumber(i)] = true end
-  local active = slots - held
   for i = 1, cap_slots do
-    if active >= want then break end
+    if want <= 0 then break end
     if not busy[i] then
       make_due(load_slot(i))
-      active = active + 1
+      want = want - 1
     end
   end
 end
 
 -- The next moment at which somebody must look again, though no task is owed now.
 local function next_moment()
+  if unswept then return now end
   local t = 0
   local function sooner(at) if at and (t == 0 or at < t) then t = at end end
   local hold = held_until()
