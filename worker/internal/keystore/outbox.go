@@ -27,9 +27,16 @@ type Letter struct {
 
 // Outbox gives up to about n dead letters that the queue does not have yet, none of them removed: Delivered does that.
 func (s *Store) Outbox(ctx context.Context, n int) ([]Letter, error) {
-	fields, _, err := s.rdb.HScan(ctx, name(s.app, "outbox"), 0, "", int64(n)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("key store of app %q: read outbox: %w", s.app, err)
+	var fields []string
+	for cursor := uint64(0); ; { // a scan may come back with nothing and not be at the end
+		var err error
+		fields, cursor, err = s.rdb.HScan(ctx, name(s.app, "outbox"), cursor, "", int64(n)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("key store of app %q: read outbox: %w", s.app, err)
+		}
+		if len(fields) > 0 || cursor == 0 {
+			break
+		}
 	}
 	var out []Letter
 	for i := 0; i+1 < len(fields) && len(out) < n; i += 2 {
@@ -62,7 +69,7 @@ func decodeLetter(id, s string) (Letter, error) {
 			i++
 		}
 		n, err := strconv.Atoi(s[:i])
-		if err != nil || n < 0 || i+1+n > len(s) {
+		if err != nil || n < 0 || n > len(s)-i-1 {
 			return Letter{}, errShape
 		}
 		f = append(f, s[i+1:i+1+n])

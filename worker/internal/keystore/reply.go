@@ -3,6 +3,7 @@ package keystore
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"dingrecall/worker/internal/flow"
@@ -92,8 +93,8 @@ func number(v any) (int64, error) {
 	case int64:
 		return x, nil
 	case string:
-		var n int64
-		if _, err := fmt.Sscan(x, &n); err != nil {
+		n, err := strconv.ParseInt(x, 10, 64)
+		if err != nil {
 			return 0, errShape
 		}
 		return n, nil

@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -62,23 +63,45 @@ type AppStatus struct {
 
 // Status reads how the app stands.
 func (s *Store) Status(ctx context.Context) (AppStatus, error) {
-	slots, err := s.rdb.HKeys(ctx, name(s.app, "slots")).Result()
-	if err != nil {
-		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
-	}
-	var q statusQuery
-	_, err = s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		q.read(ctx, p, s.app, slots)
-		return nil
-	})
-	if err != nil {
-		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
-	}
-	st, err := q.status(s.app)
+	st, err := s.readStatus(ctx)
 	if err != nil {
 		return AppStatus{}, fmt.Errorf("key store of app %q: status: %w", s.app, err)
 	}
 	return st, nil
+}
+
+func (s *Store) readStatus(ctx context.Context) (AppStatus, error) {
+	slots, err := s.rdb.HKeys(ctx, name(s.app, "slots")).Result()
+	if err != nil {
+		return AppStatus{}, err
+	}
+	for {
+		var q statusQuery
+		_, err = s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			q.read(ctx, p, s.app, slots)
+			return nil
+		})
+		if err != nil {
+			return AppStatus{}, err
+		}
+		// A slot that was woken before the transaction may hold keys already: they would be taken to wait. There are few slots, and
+		// each makes this go round once at most.
+		if more := q.unread(slots); len(more) > 0 {
+			slots = append(slots, more...)
+			continue
+		}
+		return q.status(s.app)
+	}
+}
+
+// unread gives the slots that are not idle and were not read.
+func (q *statusQuery) unread(slots []string) (more []string) {
+	for i := range q.busy.Val() {
+		if !slices.Contains(slots, i) {
+			more = append(more, i)
+		}
+	}
+	return more
 }
 
 type statusQuery struct {
