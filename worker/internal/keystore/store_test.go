@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	goflag "flag"
 	"os"
 	"testing"
 	"time"
@@ -14,7 +15,13 @@ import (
 	"dingrecall/worker/internal/redistest"
 )
 
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m)) }
+func TestMain(m *testing.M) {
+	// Of the law test; -rapid.checks on the command line wins.
+	if err := goflag.Set("rapid.checks", "25"); err != nil {
+		panic(err)
+	}
+	os.Exit(redistest.Main(m))
+}
 
 const robot = "dingtestrobot"
 
