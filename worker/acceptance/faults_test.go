@@ -32,10 +32,11 @@ func TestRedisRestartLosesNothing(t *testing.T) {
 	}
 	c := b.untilSettled(n, 3*time.Minute)
 	s := b.checkAllRecalled(n, c)
-	if s.Overlaps != 0 {
-		t.Errorf("%d keys were in two calls at once", s.Overlaps)
+	// The outcomes of the calls that were under way are kept until Redis is back.
+	if s.KeysAskedAgain != 0 || s.Overlaps != 0 {
+		t.Errorf("%d keys were asked again, %d in two calls at once", s.KeysAskedAgain, s.Overlaps)
 	}
-	t.Logf("%d calls, %d keys asked again", s.Calls, s.KeysAskedAgain)
+	t.Logf("%d calls", s.Calls)
 }
 
 // Connections to Redis are cut, and replies are lost of what Redis did: nothing is done twice, nothing is lost.
