@@ -34,10 +34,11 @@ var ErrNoDeadLetter = errors.New("there is no such dead letter")
 
 const pageSize = 500
 
-// DeadLetters calls f for every dead letter that the filter chooses, those whose retention ends first going first. It reads
+// DeadLetters calls f for every dead letter that the filter chooses, those whose retention ends first going first; those that were
+// replayed in vain, which wait among the queue's retries, and archived ones come last. It reads
 // page by page: letters that come or go meanwhile may be missed. An error of f ends it.
 func (i *Inspector) DeadLetters(ctx context.Context, filter DeadFilter, f func(DeadTask) error) error {
-	lists := []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){i.insp.ListScheduledTasks, i.insp.ListArchivedTasks}
+	lists := []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){i.insp.ListScheduledTasks, i.insp.ListRetryTasks, i.insp.ListArchivedTasks}
 	for _, list := range lists {
 		for page := 1; ; page++ {
 			if err := ctx.Err(); err != nil {
