@@ -100,7 +100,7 @@ add_waiting(class, rid, accepted + raised + revived)
 count(rid, inc, 'a', accepted)
 if earliest then ready_after_push(class, rid, earliest) end
 if raised > 0 then
-  for c = class + 1, 2 do ready_after_claim(c, rid) end
+  for c = class + 1, 2 do ready_after_claim(c, rid, add_waiting(c, rid, 0)) end
 end
 wake()
 return reply('ok', { accepted, known, raised, revived })

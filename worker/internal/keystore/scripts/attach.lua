@@ -20,7 +20,7 @@ set_state(s, 'running')
 if s.batch == 0 then return go_on(s) end
 
 -- A batch that an earlier run left. While the app is held its keys wait with the others; closed ones die.
-local hold, kept, cut = held_until(), {}, 0
+local hold, kept, cut = meta.held, {}, 0
 local back = {}
 for at, item in ipairs(bound_items(s)) do
   if item.deadline * 1000 <= now then

@@ -33,20 +33,27 @@ if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
 end
 
 local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
-local items, kept, back, recalled, settled, tail = bound_items(s), {}, {}, {}, false, u5(s.batch)
+local kept, back, recalled, settled, tail = {}, {}, {}, false, u5(s.batch)
 
 local function row(i) local at = 19 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+
+-- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end.
+local function recall(i, day, k, rec, amb)
+  local flags, ver, att = byte(rec, 1, 3)
+  if amb and flags % 2 == 0 then flags = flags + 1 end
+  if i <= s.cut then att = math.min(255, att + counted) end
+  write(day, k, s.rid, char(flags + 8 * (RECALLED - WAITING), ver, att) .. sub(rec, 4, 8) .. tail)
+  local inc = r2(rec, 4)
+  recalled[inc] = (recalled[inc] or 0) + 1
+  settled = true
+end
 
 local function apply(i, item)
   local given = sub(outs, 2 * i - 1, 2 * i - 1)
   local what = string.lower(given)
   if i <= s.cut then item.att = math.min(255, item.att + counted) end
   if given ~= what then item.amb = 1 end
-  if what == 'r' then
-    write(item.day, item.k, s.rid, recalled_record(item, tail))
-    recalled[item.inc] = (recalled[item.inc] or 0) + 1
-    settled = true
-  elseif what == 'd' then
+  if what == 'd' then
     local code, message = row(i)
     die(s.rid, item.day, item.k, item, code, message, request, s.batch)
     settled = true
@@ -60,10 +67,18 @@ local function apply(i, item)
   end
 end
 
-for i, item in ipairs(items) do apply(i, item) end
+each_bound(s, function(i, day, k, rec)
+  local what = byte(outs, 2 * i - 1)
+  if what == 114 or what == 82 then -- r, R
+    recall(i, day, k, rec, what == 82)
+  else
+    apply(i, bound_item_of(day, k, rec))
+  end
+end)
 for i = #back, 1, -1 do give_back(s.rid, back[i]) end
 for inc, n in pairs(recalled) do
   count(s.rid, inc, 'r', n)
+  meta.ok_at = now
   call('HSET', KEYS[1], 'ok_at', int(now))
 end
 if settled then remember_call(s.batch, request) end
@@ -73,8 +88,8 @@ if A(13) ~= '' then hold(A(13), A(14), tonumber(A(15))) end
 if A(16) == '1' then release() end
 
 if #kept == 0 then
-  drop_batch(s)
   if mode == 'yield' then
+    drop_batch(s)
     make_due(s)
     wake()
     return reply('due')

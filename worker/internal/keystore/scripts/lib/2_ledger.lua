@@ -116,11 +116,6 @@ local function waiting_record(r, day)
   return record(WAITING, r, day) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215))
 end
 
--- The record of a key that was recalled, from the one that it had when it was bound.
-local function recalled_record(r, tail)
-  return char(r.solo * 64 + RECALLED * 8 + r.class * 2 + r.amb, r.ver, r.att) .. sub(r.rec, 4, 8) .. tail
-end
-
 local function parse(rec, day)
   local sc, ver, att = byte(rec, 1, 3)
   return {

@@ -16,12 +16,11 @@ local function push(class, rid, bucket, entries, front)
   call('ZADD', dir_key(class, rid), bucket, bucket)
 end
 
-local waiting_total = tonumber(call('HGET', KEYS[1], 'waiting') or 0)
-
+-- Counts by more (or less) keys of a robot and class as waiting, and tells how many do then.
 local function add_waiting(class, rid, by)
-  if by == 0 then return end
-  waiting_total = tonumber(call('HINCRBY', KEYS[1], 'waiting', by))
-  call('HINCRBY', P .. 'n', class .. ':' .. rid, by)
+  if by == 0 then return tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0) end
+  meta.waiting = tonumber(call('HINCRBY', KEYS[1], 'waiting', by))
+  return tonumber(call('HINCRBY', P .. 'n', class .. ':' .. rid, by))
 end
 
 -- When a robot's keys of a class may go: at once when they fill a call or are urgent, else when the linger is over.
@@ -57,8 +56,8 @@ local function head(class, rid, bucket)
 end
 
 -- The same after a claim, when what is left may have waited for a while already.
-local function ready_after_claim(class, rid)
-  local n, key = tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0), P .. 'ready:' .. class
+local function ready_after_claim(class, rid, n)
+  local key = P .. 'ready:' .. class
   if n <= 0 then
     call('HDEL', P .. 'n', class .. ':' .. rid)
     call('ZREM', key, rid)

@@ -38,16 +38,25 @@ end
 -- Bound keys travel as text: day, length, key, record, for each.
 local function bound_item(day, k, rec) return char(day % 250) .. u2(#k) .. k .. sub(rec, 1, 8) end
 
-local function bound_items(s)
-  local items, i = {}, 1
-  while i <= #s.keys do
-    local day = full_day(byte(s.keys, i))
-    local n = r2(s.keys, i + 1)
-    local r = parse(sub(s.keys, i + 3 + n, i + 10 + n), day)
-    r.day, r.k = day, sub(s.keys, i + 3, i + 2 + n)
-    items[#items + 1] = r
-    i = i + 11 + n
+-- Calls f with place, day, key and record of each bound key.
+local function each_bound(s, f)
+  local text, i, at = s.keys, 1, 1
+  while i <= #text do
+    local n = r2(text, i + 1)
+    f(at, full_day(byte(text, i)), sub(text, i + 3, i + 2 + n), sub(text, i + 3 + n, i + 10 + n))
+    i, at = i + 11 + n, at + 1
   end
+end
+
+local function bound_item_of(day, k, rec)
+  local r = parse(rec, day)
+  r.day, r.k = day, k
+  return r
+end
+
+local function bound_items(s)
+  local items = {}
+  each_bound(s, function(at, day, k, rec) items[at] = bound_item_of(day, k, rec) end)
   return items
 end
 

@@ -12,13 +12,17 @@ local function no_call()
   return grave_batch
 end
 
-local cancelled_incidents
-local function is_cancelled(inc)
-  if not cancelled_incidents then
-    cancelled_incidents = {}
-    for _, i in ipairs(call('SMEMBERS', P .. 'cancelled')) do cancelled_incidents[tonumber(i)] = true end
+-- The incidents that were cancelled, by their number; nil where there is none.
+local cancelled_incidents = false
+local function cancelled()
+  if cancelled_incidents == false then
+    cancelled_incidents = nil
+    for _, i in ipairs(call('SMEMBERS', P .. 'cancelled')) do
+      cancelled_incidents = cancelled_incidents or {}
+      cancelled_incidents[tonumber(i)] = true
+    end
   end
-  return cancelled_incidents[inc]
+  return cancelled_incidents
 end
 
 -- Has all keys die that wait for a robot now; the mark goes with the last of them, so that what comes later is tried.
@@ -42,21 +46,24 @@ end
 local function fate(e, class, rid, robot)
   local day, k = entry_day(e), sub(e, 3)
   local rec = find(day, k, rid)
-  if not rec then return nil end
+  if not rec or not counts(e, rec) then return nil end
+  local flags = byte(rec, 1)
+  if floor(flags / 2) % 4 ~= class then return nil end
+  local gone = cancelled()
+  gone = gone and gone[r2(rec, 4)]
+  if not gone and not robot and (r3(rec, 6) + (day - 100) * DAY) * 1000 > now then
+    return flags >= 64 and 'solo' or 'call', bound_item(day, k, rec)
+  end
   local r = parse(rec, day)
-  if r.state ~= WAITING or r.ver ~= byte(e, 1) or r.class ~= class then return nil end
-  if is_cancelled(r.inc) then
+  if gone then
     write(day, k, rid, record(CANCELLED, r, day) .. u5(no_call()))
     count(rid, r.inc, 'c', 1)
-    return 'gone'
   elseif r.deadline * 1000 <= now then
     die(rid, day, k, r, 'window.closed', 'its window closed while it waited; no call was spent on it', '', no_call())
-    return 'gone'
-  elseif robot then
+  else
     die(rid, day, k, r, robot.code, robot.message, robot.request, no_call())
-    return 'gone'
   end
-  return r.solo == 1 and 'solo' or 'call', bound_item(day, k, rec)
+  return 'gone'
 end
 
 -- Puts back what was popped from place at on, in its old order.
@@ -67,7 +74,8 @@ end
 -- Takes keys of one robot and class into got, the earliest deadlines first. Keys whose window has closed, whose incident
 -- was cancelled or whose robot is dead end here without a call. A key that failed alone goes alone again, so that it
 -- cannot sink others.
--- only_closed: touch nothing but buckets that are wholly closed. Returns true when the batch must go as it is.
+-- only_closed: touch nothing but buckets that are wholly closed. Returns true when the batch must go as it is, and how many
+-- keys still wait.
 local function gather(class, rid, got, robot, only_closed)
   local dir, taken, stop = dir_key(class, rid), 0, false
   while #got < FULL and swept < SWEEP and popped_total < 2 * SWEEP and not stop do
@@ -97,8 +105,7 @@ local function gather(class, rid, got, robot, only_closed)
     end
     if call('EXISTS', key) == 0 then call('ZREM', dir, bucket) end
   end
-  add_waiting(class, rid, -taken)
-  return stop
+  return stop, add_waiting(class, rid, -taken)
 end
 
 -- Takes the mark from a dead robot when none of its keys waits any more.
@@ -113,8 +120,8 @@ end
 local function gather_robot(class, rid)
   local got, robot = {}, dead_robot(rid)
   for c = class, 2 do
-    local stop = gather(c, rid, got, robot, false)
-    ready_after_claim(c, rid)
+    local stop, left = gather(c, rid, got, robot, false)
+    ready_after_claim(c, rid, left)
     if stop or #got >= FULL then break end
   end
   if robot then absolve(rid) end
@@ -131,6 +138,7 @@ end
 -- where the app was held for a month: this one may be lost with its worker.
 local function probe()
   local every = math.min(probe_max, tonumber(call('HGET', KEYS[1], 'hold_every') or 60000))
+  meta.held = now + every
   call('HSET', KEYS[1], 'hold_until', int(now + every), 'hold_probing', 1)
 end
 
@@ -138,7 +146,7 @@ end
 -- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found. With more
 -- slots at work than there are to be, this one ends: the others go on.
 local function claim(s)
-  local held = held_until()
+  local held = meta.held
   if held > now or call('HLEN', P .. 'slots') - call('HLEN', P .. 'held') > max_slots then return 'none' end
   for class = 0, 2 do
     while true do
@@ -153,8 +161,7 @@ local function claim(s)
         return 'batch'
       end
       if popped_total == before then -- counted as waiting, yet in no list: trust the lists
-        add_waiting(class, rid, -tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0))
-        ready_after_claim(class, rid)
+        ready_after_claim(class, rid, add_waiting(class, rid, -add_waiting(class, rid, 0)))
       end
     end
   end
@@ -167,9 +174,9 @@ local function sweep()
   for class = 0, 2 do
     for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
       local before = popped_total
-      gather(class, tonumber(rid), {}, nil, true)
+      local _, left = gather(class, tonumber(rid), {}, nil, true)
       if popped_total > before then
-        ready_after_claim(class, tonumber(rid))
+        ready_after_claim(class, tonumber(rid), left)
         absolve(rid)
       end
       if swept >= SWEEP or popped_total >= 2 * SWEEP then

@@ -3,16 +3,16 @@
 -- Makes as many idle slots due as the keys that are ready could use. Those that have a call under way are not counted on: it
 -- may hang until it times out.
 local function wake()
-  if waiting_total <= 0 then return end
+  if meta.waiting <= 0 then return end
   local slots, held = call('HLEN', P .. 'slots'), call('HLEN', P .. 'held')
   local free = math.min(max_slots - (slots - held), cap_slots - slots)
   if free <= 0 then return end
-  local hold = held_until()
+  local hold = meta.held
   if hold > now then return end
   local ready = 0
   for class = 0, 2 do ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
   if ready == 0 then return end
-  local want = math.max(ready, math.ceil(waiting_total / FULL))
+  local want = math.max(ready, math.ceil(meta.waiting / FULL))
   if hold > 0 then want = 1 end
   want = math.min(free, want - call('HLEN', P .. 'due'))
   if want <= 0 then return end
@@ -32,7 +32,7 @@ local function next_moment()
   if unswept then return now end
   local t = 0
   local function sooner(at) if at and (t == 0 or at < t) then t = at end end
-  local hold = held_until()
+  local hold = meta.held
   for class = 0, 2 do
     local r = call('ZRANGEBYSCORE', P .. 'ready:' .. class, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     sooner(tonumber(r[2]))
@@ -40,7 +40,7 @@ local function next_moment()
   local l = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
   sooner(tonumber(l[2]))
   if hold > now then
-    if waiting_total > 0 then t = hold elseif t > 0 then t = math.max(hold, t) end
+    if meta.waiting > 0 then t = hold elseif t > 0 then t = math.max(hold, t) end
   end
   return t
 end
@@ -57,7 +57,7 @@ end
 -- note, microseconds until the permit, when the app last had a success, the keys.
 local function batch_reply(s)
   return reply('batch', { s.batch, s.run, name_of('robot', s.rid), s.cut, s.tries, s.note, math.max(0, s.at - now_us),
-    tonumber(call('HGET', KEYS[1], 'ok_at') or 0), s.keys })
+    meta.ok_at, s.keys })
 end
 
 -- Goes on with a slot that holds no batch: the next one, or idle, or due again.
