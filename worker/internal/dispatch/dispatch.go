@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,6 +40,14 @@ type App struct {
 	Tokens  Tokens
 	Limited bool // the app has a rate: a permit that was missed is not used late
 	Latency *Latency
+
+	held atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
+}
+
+// newHold says whether a hold is news: calls that were in flight together all tell of it, and so does every probe.
+func (a *App) newHold(code string) bool {
+	old := a.held.Swap(&code)
+	return old == nil || *old != code
 }
 
 // Config is the settings of a Dispatcher.
@@ -310,6 +319,7 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		r.cause = e
 		r.report(dec, e)
 	} else {
+		r.app.held.Store(nil)
 		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
 	}
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
@@ -346,6 +356,8 @@ func (r *run) noToken(d *decider, err error) decision {
 // report logs what a person should hear of: what an operator has to mend, and what nobody knows.
 func (r *run) report(dec decision, e *upstream.Error) {
 	switch {
+	case dec.Hold != nil && !r.app.newHold(dec.Hold.Code):
+		r.deps.Log.Debug("another call says why the app is held", zap.String("app", r.app.Name), zap.String("code", dec.Hold.Code))
 	case dec.Hold != nil:
 		r.deps.Log.Error("the app is held: no call is made until this is mended; its keys wait", zap.String("app", r.app.Name),
 			zap.String("code", dec.Hold.Code), zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(e))
