@@ -12,7 +12,7 @@ import (
 //	dingrecall:{app}:incident:id|name     hash    incident <-> number
 //	dingrecall:{app}:reason:id|text       hash    "code\nmessage" <-> number
 //	dingrecall:{app}:days                 set     days (since 1970) that have a ledger
-//	dingrecall:{app}:ledger:<day>         hash    n keys, b buckets
+//	dingrecall:{app}:ledger:<day>         hash    n keys, b buckets; loose: a bucket was empty once
 //	dingrecall:{app}:ledger:<day>:<i>     hash    key+robot -> record
 //	dingrecall:{app}:call:<batch/100>     hash    batch%100 -> "ms request-id"
 //	dingrecall:{app}:count                hash    robot:incident:a|r|d|c -> keys

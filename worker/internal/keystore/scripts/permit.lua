@@ -1,11 +1,12 @@
 -- permit.lua: another permit for a batch that is bound: the one it had was used, or has passed unused.
 --
--- ARGV (after those of 0_base.lua): slot; generation; run; batch. Adds to the reply: microseconds until the permit.
+-- ARGV (after those of 0_base.lua): slot; generation; run; batch; how long the reply is likely to take, microseconds: a permit
+-- for an earlier moment would be missed again. Adds to the reply: microseconds until the permit.
 -- Status: 'ok', 'stale', 'refused'.
 
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
 if s.state ~= 'running' or s.gen ~= tonumber(ARGV[ARGS + 2]) or s.batch ~= tonumber(ARGV[ARGS + 4]) then return reply('stale') end
 if s.run ~= tonumber(ARGV[ARGS + 3]) then return reply('refused') end
-s.at = permit()
+s.at = permit(tonumber(ARGV[ARGS + 5]))
 call('HSET', slot_key(s.i), 'at', int(s.at))
 return reply('ok', { math.max(0, s.at - now_us) })

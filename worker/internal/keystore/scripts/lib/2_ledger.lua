@@ -6,8 +6,8 @@ local function ledger(day)
   local as_text = tostring(day)
   local l = ledgers[as_text]
   if l then return l end
-  local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b')
-  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false,
+  local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b', 'loose')
+  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false, loose = v[3],
     name = P .. 'ledger:' .. day .. ':' }
   while l.p * 2 <= l.b do l.p = l.p * 2 end
   ledgers[as_text] = l
@@ -48,6 +48,8 @@ local function split(day, l)
   for i = 1, #put, 200 do call('HSET', to, unpack(put, i, math.min(i + 199, #put))) end
   for i = 1, #del, 200 do call('HDEL', from, unpack(del, i, math.min(i + 199, #del))) end
   if #del > 0 then expire(to, day) end
+  -- One of the two is empty, and will be made anew, without an end, by whatever comes into it.
+  if #del == 0 or 2 * #del == #all then l.loose = '1' end
   l.b = l.b + 1
   if l.b == l.p * 2 then l.p = l.b end
 end
@@ -64,7 +66,7 @@ end
 -- A new field has come into the ledger.
 local function grown(day, l, key)
   l.n, l.dirty = l.n + 1, true
-  if l.n <= 200 then expire(key, day) end -- later buckets get their end when they are split off
+  if l.n <= 200 or l.loose then expire(key, day) end -- later buckets get their end when they are split off
   if l.n > l.b * 48 then split(day, l) end
 end
 
@@ -98,6 +100,7 @@ local function save_ledgers()
   for day, l in pairs(ledgers) do
     if l.dirty then
       call('HSET', P .. 'ledger:' .. day, 'n', l.n, 'b', l.b)
+      if l.loose then call('HSET', P .. 'ledger:' .. day, 'loose', l.loose) end
       expire(P .. 'ledger:' .. day, day)
       if call('SADD', P .. 'days', day) == 1 then forget_days() end
     end

@@ -29,8 +29,8 @@ local function set_tat(at)
 end
 
 -- Takes the next permit of the app: the moment (microseconds) at which its call may be made. One call holds one.
-local function permit()
-  local at = math.max(now_us, meta.tat) -- also without a rate of ours: a throttle answer is to be waited out
+local function permit(lead)
+  local at = math.max(now_us + (lead or 0), meta.tat) -- also without a rate of ours: a throttle answer is to be waited out
   if interval > 0 then set_tat(at + interval / rate_share()) end
   return at
 end
