@@ -14,6 +14,14 @@ type offset struct {
 	apart time.Duration // Redis's clock less ours, as the best exchange showed it
 	trip  time.Duration // how long that took; 0 = none yet
 	since time.Time     // when it was
+	mean  time.Duration // how long exchanges take of late, a moving average
+}
+
+// usual gives how long an exchange takes of late.
+func (o *offset) usual() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mean
 }
 
 // trust is for how long an exchange is believed over a slower one: clocks drift.
@@ -24,6 +32,7 @@ func (o *offset) local(redis, sent, received time.Time) time.Time {
 	trip := received.Sub(sent)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.mean += (trip - o.mean) / 4
 	if o.trip == 0 || trip <= o.trip || received.Sub(o.since) > trust {
 		o.apart, o.trip, o.since = redis.Sub(sent.Add(trip/2)), max(trip, 1), received
 	}

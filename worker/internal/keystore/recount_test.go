@@ -389,12 +389,9 @@ func (c *recount) checkRunning(p *Params) {
 	}
 }
 
-func (c *recount) counts(pick func(*rawKey) bool) Counts {
+func (c *recount) counts() Counts {
 	var n Counts
 	for _, k := range c.keys {
-		if !pick(k) {
-			continue
-		}
 		n.Accepted++
 		switch k.state {
 		case flow.Waiting:
@@ -415,11 +412,22 @@ func (c *recount) counts(pick func(*rawKey) bool) Counts {
 }
 
 func (c *recount) checkStatus(st AppStatus) {
-	if got := c.counts(func(*rawKey) bool { return true }); got != st.Total {
+	if got := c.counts(); got != st.Total {
 		c.fault("Status says %+v in all, there are %+v", st.Total, got)
 	}
+	groups := map[string]*recount{}
+	for n, k := range c.keys {
+		g := c.robots[k.rid] + " " + c.incs[k.inc]
+		if groups[g] == nil {
+			groups[g] = &recount{keys: map[string]*rawKey{}}
+		}
+		groups[g].keys[n] = k
+	}
 	for _, g := range st.Groups {
-		got := c.counts(func(k *rawKey) bool { return c.robots[k.rid] == g.RobotCode && c.incs[k.inc] == g.Incident })
+		var got Counts
+		if own := groups[g.RobotCode+" "+g.Incident]; own != nil {
+			got = own.counts()
+		}
 		if got != g.Counts {
 			c.fault("Status says %+v of robot %q in incident %q, there are %+v", g.Counts, g.RobotCode, g.Incident, got)
 		}

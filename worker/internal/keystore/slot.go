@@ -70,7 +70,7 @@ func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 // Permit takes another permit for a batch that is bound, where the one it had was used or has passed. It tells from when on
 // the call may be made. ok is false when the batch is no longer this run's.
 func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (from time.Time, ok bool, err error) {
-	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch)
+	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch, s.lead().Microseconds())
 	if err != nil || r.Status != StatusOK {
 		return time.Time{}, false, err
 	}
@@ -79,6 +79,17 @@ func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (from 
 		return time.Time{}, false, err
 	}
 	return r.Local.Add(time.Duration(n[0]) * time.Microsecond), true, nil
+}
+
+// mostLead bounds how far ahead a permit is asked for.
+const mostLead = 100 * time.Millisecond
+
+// lead gives how long the reply to a script is likely to take.
+func (s *Store) lead() time.Duration {
+	if s.now != nil {
+		return 0
+	}
+	return min(mostLead, s.offset.usual()*3/2)
 }
 
 // Takeover makes the slot of a run that is known to be gone, or that gives up before its call, due at its next generation,

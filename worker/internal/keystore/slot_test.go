@@ -18,7 +18,7 @@ func each(t *testing.T, f func(t *testing.T, b *bundle)) {
 	redistest.Each(t, func(t *testing.T, rdb *redis.Client) { f(t, setup(t, rdb)) })
 }
 
-// start admits n keys of class default and attaches to the first slot that is due for them.
+// start admits n urgent keys (they do not linger) and attaches to the first slot that is due for them.
 func (b *bundle) start(t tb, from, n int) (flow.DueSlot, *flow.Batch) {
 	t.Helper()
 	_, r := b.admit(t, Admission{Keys: testKeys(from, n)})
