@@ -312,13 +312,13 @@ func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// permits counts the scripts with as many arguments as permit.lua has: script, keys, nine shared ones, and four of its own.
+// permits counts the scripts with as many arguments as permit.lua has: script, keys, nine shared ones, and five of its own.
 func (f *faults) permits() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := 0
 	for _, c := range f.commands {
-		if len(c) == 4+9+4 && c[0] == "evalsha" {
+		if len(c) == 4+9+5 && c[0] == "evalsha" {
 			n++
 		}
 	}
