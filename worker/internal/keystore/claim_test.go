@@ -394,7 +394,7 @@ func TestCancel(t *testing.T) {
 		_, r := b.admit(t, Admission{Keys: testKeys(0, 25), Class: flow.Default, Incident: "storm"})
 		d, batch := b.attachFirst(t, r)
 		b.admit(t, Admission{Keys: testKeys(100, 3), Class: flow.Default, Incident: "flood"})
-		ok, r, err := b.Cancel(ctx, "storm")
+		ok, _, err := b.Cancel(ctx, "storm")
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}

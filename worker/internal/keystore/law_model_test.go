@@ -36,7 +36,6 @@ type lawKey struct {
 	incident string
 	sent     int64 // s
 	deadline int64 // s
-	letter   string
 	batch    int64 // in which it died
 	later    int64 // ms, where it waits for later
 	solo     bool

@@ -55,9 +55,9 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 					t.Fatalf("%+v", n)
 				}
 				c := b.check(t)
-				real := strings.HasSuffix(t.Name(), "redis-server")
+				onServer := strings.HasSuffix(t.Name(), "redis-server")
 				keys := keys
-				if !real {
+				if !onServer {
 					keys = keys[:1500] // it runs Lua in Go: slowly
 				}
 				buckets, most := 0, 0
@@ -67,7 +67,7 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 					}
 					buckets++
 					most = max(most, len(fields))
-					if real && buckets%10 == 0 {
+					if onServer && buckets%10 == 0 {
 						if enc, err := b.rdb.ObjectEncoding(ctx, c.prefix+n).Result(); err != nil || enc != "listpack" {
 							t.Errorf("%s with %d keys is a %s, %v", n, len(fields), enc, err)
 						}
