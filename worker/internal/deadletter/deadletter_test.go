@@ -308,6 +308,7 @@ func TestARobotThatMovedToAnotherApp(t *testing.T) {
 		b := setup(rdb)
 		l := b.dead(t, names(5))[0]
 		b.home["robot"] = "other"
+		kill(t, b.stores["other"], []string{"x"}, "system.error") // so that its batches have other numbers
 		for range 2 {
 			if err := b.run(t, l); err != nil {
 				t.Fatal(err)
@@ -318,6 +319,11 @@ func TestARobotThatMovedToAnotherApp(t *testing.T) {
 		}
 		if got := b.states(t, "main", names(5)); got[flow.Dead] != 5 {
 			t.Errorf("in the old app: %v", got)
+		}
+		// The new app has numbers of its own for its batches: the old one's is no fence there.
+		kill(t, b.stores["other"], names(5), "system.error")
+		if err := b.run(t, l); err != nil || b.states(t, "other", names(5))[flow.Waiting] != 5 {
+			t.Errorf("%v, %v", err, b.states(t, "other", names(5)))
 		}
 		delete(b.home, "robot")
 		stays(t, b.run(t, l), `no app of the configuration takes robot "robot"`)

@@ -125,6 +125,8 @@ var failedCalls = []failedCall{
 		want: decided{scope: upstream.KeyDead, fates: "d w2", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
 	{name: "bad key is named", err: answers(400, `{"code":"invalid.processQueryKey","requestid":"r","message":"no such key: k7"}`),
 		want: decided{scope: upstream.BatchKey, fates: "w7 d w12", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
+	{name: "all are named, so none is", err: answers(400, `{"code":"invalid.processQueryKey","requestid":"r","message":"bad keys in k0,k1"}`), batch: func(b *flow.Batch) { b.Cut = 2 },
+		want: decided{scope: upstream.BatchKey, fates: "k2 w18", next: flow.NextCall, cut: 1, counted: true, note: note{RestBad: true, Isolating: true}}},
 	{name: "too many keys, of 20", err: answers(400, body("invalidParameter.processQueryKeys.overMax")),
 		want: decided{scope: upstream.BatchKey, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true}}},
 
@@ -155,6 +157,8 @@ var failedCalls = []failedCall{
 
 	// Trouble that may pass: together, with backoff.
 	{name: "system.error", err: answers(500, body("system.error")),
+		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextHeld, cut: 20, tries: 1, counted: true, delay: 750 * time.Millisecond, note: note{FirstFail: since}}},
+	{name: "system.error, after no connection", err: answers(500, body("system.error")), note: note{Unsent: 7},
 		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextHeld, cut: 20, tries: 1, counted: true, delay: 750 * time.Millisecond, note: note{FirstFail: since}}},
 	{name: "system.error, in an outage", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { b.Tries = 8; b.LastOK = testNow.Add(-2 * time.Minute) }, note: note{FirstFail: minute},
 		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextHeld, cut: 20, tries: 9, counted: true, delay: 45 * time.Second, note: note{FirstFail: minute}}},
@@ -215,6 +219,9 @@ var failedCalls = []failedCall{
 	{name: "not all recalled, with lists", err: answers(400, `{"code":"notRevoke.all.messages","requestid":"r","message":"m","successResult":["k0","k1"],"failedResult":{"k2":"invalid.processQueryKey"}}`),
 		batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:6], 4 },
 		want:  decided{scope: upstream.Transient, fates: "r2 d l w2", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
+	{name: "too fast, but a list", err: answers(403, `{"code":"Forbidden.AccessDenied.QpsLimitForApi","requestid":"r","message":"m","successResult":["k0"]}`),
+		batch: func(b *flow.Batch) { b.Keys, b.Cut, b.Keys[1].Attempts = b.Keys[:2], 2, 9 },
+		want:  decided{scope: upstream.Throttled, fates: "r l", next: flow.NextClaim, counted: true}},
 	{name: "no such robot, but a list", err: answers(400, `{"code":"invalidParameter.robotCode","requestid":"r","message":"m","successResult":["k0"]}`),
 		batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:3], 3 },
 		want:  decided{scope: upstream.RobotDead, fates: "r l2", next: flow.NextClaim, counted: true}},
