@@ -7,7 +7,8 @@
 // slot does next. A batch that failed for a bad key among others is halved in its slot: the first half is called, the second
 // stays bound, parked. When the first half succeeds the bad key is among the parked, which are halved in turn; when it fails
 // the parked are given back. A batch that fails with what may pass waits in its slot with backoff, and is split only where
-// the app has successes meanwhile: in an outage nothing is split and no call is spent on looking for a culprit.
+// the app has successes meanwhile: in an outage no call is spent on looking for a culprit. (Only after three times the attempts
+// that a key has is a batch split without such evidence, since there may be no other batch.)
 //
 // # What happens on each failure
 //

@@ -115,8 +115,8 @@ type Admission struct {
 // Admitted tells what became of an admission.
 type Admitted struct {
 	Accepted int // new keys
-	Known    int // keys that were accepted before, in whatever state
-	Raised   int // of those known before, moved to a more urgent class
+	Known    int // keys that were accepted before, and that nothing was done to
+	Raised   int // keys that waited and were moved to a more urgent class; not in Known
 	Revived  int // dead keys that wait again
 }
 
