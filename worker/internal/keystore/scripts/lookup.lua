@@ -8,11 +8,23 @@
 local days = call('SMEMBERS', P .. 'days')
 table.sort(days, function(a, b) return tonumber(a) > tonumber(b) end)
 local bound = all_bound()
-local robots, incidents = {}, {}
+local robots, incidents, calls, reasons = {}, {}, {}, {}
 
 local function cached(cache, kind, id)
   cache[id] = cache[id] or name_of(kind, id)
   return cache[id]
+end
+
+-- Keys of one call stand side by side in a file, as a rule.
+local function call_of(batch)
+  local b = int(batch)
+  calls[b] = calls[b] or call('HGET', P .. 'call:' .. floor(batch / 100), int(batch % 100)) or ''
+  return calls[b]
+end
+
+local function reason_text(id)
+  reasons[id] = reasons[id] or call('HGET', P .. 'reason:text', id) or ''
+  return reasons[id]
 end
 
 local function describe(k, rid, rec, day)
@@ -22,9 +34,8 @@ local function describe(k, rid, rec, day)
     local item = bound[field(k, rid)]
     if item then state, r.att, r.amb = 5, item.att, item.amb end
   else
-    local batch = r5(rec, 9)
-    when = call('HGET', P .. 'call:' .. floor(batch / 100), int(batch % 100)) or ''
-    if state == DEAD then reason = call('HGET', P .. 'reason:text', r2(rec, 14)) or '' end
+    when = call_of(r5(rec, 9))
+    if state == DEAD then reason = reason_text(r2(rec, 14)) end
   end
   return { cached(robots, 'robot', rid), state, r.class, r.amb, r.att, cached(incidents, 'incident', r.inc), r.deadline, reason, when }
 end
