@@ -284,7 +284,7 @@ func TestOutboxIsDrainedToTheEnd(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		ctx := context.Background()
 		b.params.Letter = 1
-		const n = 3000
+		const n = 1200
 		b.admit(t, Admission{Keys: testKeys(0, n), SentAt: b.clock.Add(-25 * time.Hour)})
 		for b.status(t).Total.Dead < n {
 			b.wake(t)

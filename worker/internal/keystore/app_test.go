@@ -162,11 +162,11 @@ func TestSweepWhileHeld(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		b.params.Letter = 200
 		d, batch := b.start(t, 0, 20)
-		b.admit(t, Admission{Keys: testKeys(100, 2500), Class: flow.Bulk})
+		b.admit(t, Admission{Keys: testKeys(100, 1500), Class: flow.Bulk})
 		b.settle(t, d, batch, heldFor(20, 100*24*time.Hour))
 		b.advance(25 * time.Hour)
 		rounds := 0
-		for r := b.wake(t); b.status(t).Total.Dead < 2520; r = b.wake(t) {
+		for r := b.wake(t); b.status(t).Total.Dead < 1520; r = b.wake(t) {
 			if rounds++; rounds > 3 || r.Next.After(*b.clock) {
 				t.Fatalf("after %d sweeps %d are dead, next look in %v", rounds, b.status(t).Total.Dead, r.Next.Sub(*b.clock))
 			}

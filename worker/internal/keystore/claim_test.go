@@ -362,7 +362,7 @@ func TestManyClosedWindows(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
 		b.params.Slots = 1
-		const n = 2500
+		const n = 2100
 		b.admit(t, Admission{Keys: testKeys(0, n), SentAt: b.clock.Add(-b.params.Life - time.Hour)})
 		b.admit(t, Admission{Keys: testKeys(n, 20)})
 		r := b.wake(t)

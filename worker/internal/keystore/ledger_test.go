@@ -58,7 +58,7 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 				onServer := strings.HasSuffix(t.Name(), "redis-server")
 				keys := keys
 				if !onServer {
-					keys = keys[:1500] // it runs Lua in Go: slowly
+					keys = keys[:800] // it runs Lua in Go: slowly
 				}
 				buckets, most := 0, 0
 				for n, fields := range c.strs {
@@ -248,7 +248,7 @@ func TestTwoThousandRobots(t *testing.T) {
 	t.Parallel()
 	b := setup(t, redistest.Real(t))
 	b.params.Slots = 8
-	const robots, keys = 2000, 25
+	const robots, keys = 2000, 21
 	for i := range robots {
 		b.admit(t, Admission{RobotCode: fmt.Sprintf("ding-%d", i), Keys: testKeys(i*keys, keys), Class: flow.Bulk})
 		if i%40 == 0 {

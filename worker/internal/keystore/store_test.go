@@ -16,9 +16,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Of the law test; -rapid.checks on the command line wins.
-	if err := goflag.Set("rapid.checks", "25"); err != nil {
-		panic(err)
+	// Of the law test; what the command line says wins.
+	for name, value := range map[string]string{"rapid.checks": "15", "rapid.steps": "60"} {
+		if err := goflag.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(redistest.Main(m))
 }
