@@ -15,7 +15,7 @@
 //	running  a run has attached
 //	held     a batch is bound and waits out a backoff; the queue's retry of the task will run it
 //
-// A slot goes idle only in a claim that found nothing ready. Every reply names all due slots, so that whoever gets a reply
+// A slot goes idle only in a claim that found nothing ready, or more slots at work than there are to be. Every reply names all due slots, so that whoever gets a reply
 // enqueues their tasks (the task's id makes that harmless where they exist), and the next moment at which somebody must look
 // again. Hence a wake-up that was lost in a crash is found by the next script that anybody runs.
 //
@@ -25,5 +25,6 @@
 //	a reply is lost        the client sends the script again: fenced, and answered as the first time
 //	a worker was paused    its run is no longer the slot's: refused, and nothing is changed
 //	an outbox not drained  the dead letters stay in it until somebody drains it, however often
-//	a clock jumps          nothing: the scripts go by Redis's clock
+//	a worker's clock jumps nothing: the scripts go by Redis's clock
+//	Redis's goes back      keys of a day that is yet to come are found; permits and lingers are late by as much
 package keystore

@@ -58,7 +58,7 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 				onServer := strings.HasSuffix(t.Name(), "redis-server")
 				keys := keys
 				if !onServer {
-					keys = keys[:800] // it runs Lua in Go: slowly
+					keys = keys[:400] // it runs Lua in Go: slowly
 				}
 				buckets, most := 0, 0
 				for n, fields := range c.strs {
