@@ -121,7 +121,7 @@ type Admitted struct {
 }
 
 // maxAdmit bounds the time for which one admission keeps Redis to itself.
-const maxAdmit = 500
+const maxAdmit = 200
 
 // Admit takes keys in, each once, and wakes slots for them. Calling it again with the same keys changes nothing. When it
 // fails, some of the keys may be in; calling again is how to get the others in.
