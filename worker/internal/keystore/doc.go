@@ -15,9 +15,10 @@
 //	running  a run has attached
 //	held     a batch is bound and waits out a backoff; the queue's retry of the task will run it
 //
-// A slot goes idle only in a claim that found nothing ready, or more slots at work than there are to be. Every reply names all due slots, so that whoever gets a reply
-// enqueues their tasks (the task's id makes that harmless where they exist), and the next moment at which somebody must look
-// again. Hence a wake-up that was lost in a crash is found by the next script that anybody runs.
+// A slot goes idle only in a claim that found nothing ready, or more slots at work than there are to be. Every reply names all
+// due slots, so that whoever gets a reply enqueues their tasks (the task's id makes that harmless where they exist), and the
+// next moment at which somebody must look again. Hence a wake-up that was lost in a crash is found by the next script that
+// anybody runs.
 //
 // # What happens on each failure
 //
