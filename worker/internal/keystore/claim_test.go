@@ -296,6 +296,34 @@ func TestGivenBackKeysKeepTheirOrder(t *testing.T) {
 	})
 }
 
+// The version of a record has one byte, so it comes round after 256 turns.
+func TestVersionsComeRound(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 1
+		b.admit(t, Admission{Keys: testKeys(0, 2), Class: flow.Bulk})
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 1), Class: flow.Urgent}) // its first entry stays in the list of bulk
+		for i := range 270 {
+			d := r.Due[0]
+			if r = b.attach(t, d, 0); r.Status != StatusBatch || r.Batch.Keys[0].Key != testKey(0) {
+				t.Fatalf("turn %d: %+v", i, *r)
+			}
+			r = b.settle(t, d, r.Batch, flow.Settlement{Outcomes: all(len(r.Batch.Keys), flow.Outcome{Fate: flow.FateWait}), Next: flow.NextYield})
+			if i > 250 && i < 258 {
+				b.check(t)
+			}
+		}
+		d := r.Due[0]
+		for r = b.attach(t, d, 0); r.Status == StatusBatch; r = b.settle(t, d, r.Batch, recalled(len(r.Batch.Keys))) {
+		}
+		b.finish(t)
+		if got := b.status(t).Total; got != (Counts{Accepted: 2, Recalled: 2}) {
+			t.Errorf("%+v", got)
+		}
+		b.check(t)
+	})
+}
+
 func TestClosedWindowsCostNoCall(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {

@@ -324,6 +324,18 @@ func TestNumbersThatRunOut(t *testing.T) {
 				t.Errorf("a letter without its message: %+v", l)
 			}
 		}
+		if err := b.rdb.HSet(ctx, meta, "reason", 5000).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, r = b.admit(t, Admission{Keys: testKeys(20, 1)})
+		last, batch := b.attachFirst(t, r)
+		b.settle(t, last, batch, flow.Settlement{Outcomes: all(1, flow.Outcome{Fate: flow.FateDead, Code: "a code that is new", Message: "m"}), Next: flow.NextClaim})
+		if rec := b.lookup(t, testKey(20))[0]; rec.State != flow.Dead || rec.Code != "" {
+			t.Errorf("a reason too many: %+v", rec)
+		}
+		if l := b.letters(t); len(l) != 1 || l[0].Reason != (flow.Reason{Code: "a code that is new", Message: "m"}) {
+			t.Errorf("the letter of a reason too many: %+v", l)
+		}
 		b.check(t)
 	})
 }
