@@ -24,13 +24,16 @@ func (b *bundle) claimAll(t tb) (batches []*flow.Batch) {
 			batches = append(batches, r.Batch)
 			b.advance(time.Millisecond)
 		}
+		if r.Status != StatusIdle && r.Status != StatusDue {
+			t.Fatalf("slot %d ends as %s", d.Slot, r.Status)
+		}
 	}
 }
 
 // finish does the same until nothing waits for anything any more.
 func (b *bundle) finish(t tb) (batches []*flow.Batch) {
 	t.Helper()
-	for {
+	for range 1000 {
 		batches = append(batches, b.claimAll(t)...)
 		r := b.wake(t)
 		if r.Next.IsZero() && len(r.Due) == 0 {
@@ -40,6 +43,8 @@ func (b *bundle) finish(t tb) (batches []*flow.Batch) {
 			*b.clock = r.Next
 		}
 	}
+	t.Fatalf("there is no end to it: %+v", b.status(t))
+	return nil
 }
 
 func sizes(batches []*flow.Batch) []int {
