@@ -105,6 +105,33 @@ func (b *bundle) probes(t *testing.T) {
 	b.check(t)
 }
 
+// A batch that waits out a backoff is the probe, where its time comes when a probe may go.
+func TestABatchThatIsTakenUpAgainIsAProbe(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 80)})
+		d1, d2 := r.Due[0], r.Due[1]
+		one, two := b.attach(t, d1, 0).Batch, b.attach(t, d2, 0).Batch
+		b.settle(t, d1, one, keep(20, 20, flow.NextHeld))
+		b.settle(t, d2, two, heldFor(20, time.Minute))
+		b.advance(time.Minute)
+		r = b.attach(t, d1, 1)
+		if r.Status != StatusBatch || !b.status(t).Hold.NextProbe.Equal(b.clock.Add(time.Minute)) {
+			t.Fatalf("%+v, %+v", *r, b.status(t).Hold)
+		}
+		for _, d := range b.wake(t).Due {
+			if got := b.attach(t, d, 0); got.Status != StatusIdle {
+				t.Errorf("a second probe: %+v", *got)
+			}
+		}
+		b.settle(t, d1, r.Batch, heldFor(20, time.Minute))
+		if got := b.status(t).Hold.NextProbe.Sub(*b.clock); got != 2*time.Minute {
+			t.Errorf("after a probe that failed the next is in %v", got)
+		}
+		b.check(t)
+	})
+}
+
 func TestReleaseByAnOperator(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
