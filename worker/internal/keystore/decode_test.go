@@ -140,7 +140,7 @@ func anyReply(t *rapid.T) any {
 			return right
 		}
 	}
-	bound := "\x21\x00\x02\x00k\x08\x01\x00\x00\x00\x83\x00\x10"
+	bound := "\x21\x01\x00\x00\x00\x08\x01\x00\x00\x00\x83\x00\x10\x00\x02\x00k" // packs of one key
 	extra := []any{wild("batch", int64(5)), wild("run", int64(1)), wild("robot", "ding"), wild("cut", int64(1)), wild("tries", int64(0)), wild("note", ""),
 		wild("wait", int64(0)), wild("ok", int64(0)), wild("keys", strings.Repeat(bound, rapid.IntRange(0, 22).Draw(t, "n")))}
 	due := []any{wild("slot", "1"), wild("gen", "7")}

@@ -3,8 +3,8 @@
 // # Who holds the truth
 //
 // The ledger does: a record for each key, which says whether it waits, was recalled, is dead or cancelled. Lists of waiting
-// keys only order the work: an entry counts only while its version is the ledger's. The record of a slot says which keys are
-// bound. One script makes one transition, so nothing is ever half done; and every script is either idempotent (admit, wake)
+// keys only order the work: a place in them counts only while its version is the ledger's. The record of a slot says which keys
+// are bound. One script makes one transition, so nothing is ever half done; and every script is either idempotent (admit, wake)
 // or fenced by slot, generation, run and batch (attach, settle, permit, takeover), so that a script that runs twice, or
 // late, changes nothing.
 //

@@ -18,9 +18,10 @@ import (
 //	dingrecall:{app}:count                hash    robot:incident:a|r|d|c -> keys
 //	dingrecall:{app}:n                    hash    class:robot -> waiting keys
 //	dingrecall:{app}:d:<class>:<robot>    zset    the 5-minute buckets of deadlines that have waiting keys
-//	dingrecall:{app}:w:<class>:<robot>:<bucket>  list  waiting entries
+//	dingrecall:{app}:b:<class>:<robot>    hash    bucket -> keys that wait in it
+//	dingrecall:{app}:w:<class>:<robot>:<bucket>  list  packs of waiting keys (scripts/lib/4_waiting.lua)
 //	dingrecall:{app}:ready:<class>        zset    robot -> when its keys may go, ms
-//	dingrecall:{app}:later                zset    robot+entry -> not before, ms
+//	dingrecall:{app}:later                zset    robot+version+day+key -> not before, ms
 //	dingrecall:{app}:slot:<i>             hash    the record of a slot
 //	dingrecall:{app}:slots|due|held       hash    slots that are not idle | owed a task | backing off -> generation
 //	dingrecall:{app}:outbox               hash    dead letters that the queue does not have yet

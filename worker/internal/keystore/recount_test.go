@@ -22,6 +22,7 @@ type rawKey struct {
 	state                flow.State // flow.Bound where a slot holds it
 	flags, ver, att, inc int
 	deadline             int64 // s
+	rec                  string
 	class                flow.Class
 	later                bool
 	places               []string // where it waits: lists, the set of later, slots
@@ -208,8 +209,8 @@ func (c *recount) readRecord(day int64, f, rec string) {
 	}
 	flags := int(rec[0])
 	k := &rawKey{rid: int(big(f[len(f)-2:])), key: key, day: day, state: flow.State(flags / 8 % 8), flags: flags,
-		class: flow.Class(flags / 2 % 4), ver: int(rec[1]), att: int(rec[2]), inc: int(big(rec[3:5])), deadline: big(rec[5:8]) + (day-100)*daySeconds}
-	if want := map[flow.State]int{flow.Waiting: 11, flow.Recalled: 13, flow.Dead: 15, flow.Cancelled: 13}[k.state]; len(rec) != want {
+		class: flow.Class(flags / 2 % 4), ver: int(rec[1]), att: int(rec[2]), inc: int(big(rec[3:5])), deadline: big(rec[5:8]) + (day-100)*daySeconds, rec: rec}
+	if want := map[flow.State]int{flow.Waiting: 8, flow.Recalled: 13, flow.Dead: 15, flow.Cancelled: 13}[k.state]; len(rec) != want {
 		c.fault("key %s has a record of %d bytes in state %v", key, len(rec), k.state)
 	}
 	if other := c.keys[id(k.rid, key)]; other != nil {
@@ -218,34 +219,106 @@ func (c *recount) readRecord(day int64, f, rec string) {
 	c.keys[id(k.rid, key)] = k
 }
 
-// waits notes that an entry stands somewhere, if it counts.
-func (c *recount) waits(rid int, e, where string, class flow.Class) bool {
-	key, err := unpack(e[2:])
-	if err != nil {
-		c.fault("%s has an entry %q", where, e)
-		return false
+// rawPack is a pack as it stands in a list or a slot.
+type rawPack struct {
+	day   int64
+	since int64 // ms
+	rec   string
+	keys  []string
+}
+
+// unpackAll reads packs that stand one behind the other.
+func (c *recount) unpackAll(where, s string) (packs []rawPack) {
+	for len(s) > 0 {
+		if len(s) < 13 {
+			c.fault("%s has a pack %q", where, s)
+			return packs
+		}
+		p := rawPack{day: c.fullDayAt(s[0]), since: big(s[2:5])*20 + c.fullDayAt(s[0])*daySeconds*1000, rec: s[5:13]}
+		n, usual := int(s[1]&127), s[1]&128 != 0
+		if n < 1 || n > flow.MaxBatch {
+			c.fault("%s has a pack of %d keys", where, n)
+		}
+		s = s[13:]
+		for range n {
+			size := 32
+			if !usual {
+				size, s = int(big(s[:2])), s[2:]
+			}
+			key, err := unpack(s[:size])
+			if err != nil {
+				c.fault("%s has a key %q", where, s[:size])
+			}
+			p.keys, s = append(p.keys, key), s[size:]
+		}
+		if n > 1 && p.rec[0]/64 == 1 {
+			c.fault("%s has %d keys in a pack that must be called alone", where, n)
+		}
+		packs = append(packs, p)
 	}
+	return packs
+}
+
+// waits notes that a key stands somewhere, if it counts: if its version, its class and its state are what the ledger has.
+func (c *recount) waits(rid int, key string, day int64, ver byte, where string, class flow.Class) bool {
 	k := c.keys[id(rid, key)]
-	if k == nil || k.state != flow.Waiting || k.ver != int(e[0]) || k.day != c.fullDayAt(e[1]) || (class >= 0 && k.class != class) {
-		return false // an entry that was left behind: it does not count
+	if k == nil || k.state != flow.Waiting || k.ver != int(ver) || k.day != day || (class >= 0 && k.class != class) {
+		return false
 	}
 	k.places = append(k.places, where)
 	return true
 }
 
 func (c *recount) readWaiting() {
-	for n, entries := range c.lists {
+	stale := 0
+	for n, packs := range c.lists {
 		part := strings.Split(n, ":")
 		class, rid := c.number(part[1]), c.number(part[2])
-		for _, e := range entries {
-			if c.waits(rid, e, n, flow.Class(class)) {
-				c.waiting[part[1]+":"+part[2]]++
+		inBucket := 0
+		for _, text := range packs {
+			for _, p := range c.unpackAll(n, text) {
+				stale += c.readPack(rid, p, n, flow.Class(class), &inBucket)
 			}
 		}
+		c.waiting[part[1]+":"+part[2]] += inBucket
 		if _, ok := c.zsets["d:"+part[1]+":"+part[2]][part[3]]; !ok {
 			c.fault("the bucket of %s is in no directory", n)
 		}
+		if got := c.field("b:"+part[1]+":"+part[2], part[3]); got != inBucket {
+			c.fault("the books have %d keys in %s, there are %d", got, n, inBucket)
+		}
 	}
+	if got := c.field("meta", "stale"); got != stale {
+		c.fault("%d places in lists are said not to count, there are %d", got, stale)
+	}
+	c.readDirectories()
+	for m := range c.zsets["later"] {
+		rid := int(big(m[:2]))
+		key, err := unpack(m[4:])
+		if err != nil {
+			c.fault("later has %q", m)
+		} else if c.waits(rid, key, c.fullDayAt(m[3]), m[2], "later", -1) {
+			c.keys[id(rid, key)].later = true
+		}
+	}
+}
+
+// readPack notes where the keys of a pack stand, and gives the number of those that do not count.
+func (c *recount) readPack(rid int, p rawPack, where string, class flow.Class, inBucket *int) (stale int) {
+	for _, key := range p.keys {
+		if !c.waits(rid, key, p.day, p.rec[1], where, class) {
+			stale++
+			continue
+		}
+		*inBucket++
+		if k := c.keys[id(rid, key)]; k.rec != p.rec {
+			c.fault("%s has key %s with the record %x, the ledger %x", where, key, p.rec, k.rec)
+		}
+	}
+	return stale
+}
+
+func (c *recount) readDirectories() {
 	for n, buckets := range c.zsets {
 		if !strings.HasPrefix(n, "d:") {
 			continue
@@ -256,11 +329,14 @@ func (c *recount) readWaiting() {
 			}
 		}
 	}
-	for m := range c.zsets["later"] {
-		rid := int(big(m[:2]))
-		if c.waits(rid, m[2:], "later", -1) {
-			key, _ := unpack(m[4:])
-			c.keys[id(rid, key)].later = true
+	for n, sizes := range c.strs {
+		if !strings.HasPrefix(n, "b:") {
+			continue
+		}
+		for bucket := range sizes {
+			if len(c.lists["w:"+n[2:]+":"+bucket]) == 0 {
+				c.fault("%s counts in bucket %s, which is empty", n, bucket)
+			}
 		}
 	}
 }
@@ -287,28 +363,23 @@ func (c *recount) readSlots() {
 }
 
 func (c *recount) readBound(s *rawSlot, n, items string) {
-	for len(items) > 0 {
-		l := int(big(items[1:3]))
-		key, err := unpack(items[3 : 3+l])
-		if err != nil {
-			c.fault("%s: %v", n, err)
-			return
-		}
-		k := c.keys[id(int(s.rid), key)]
-		s.keys = append(s.keys, id(int(s.rid), key))
-		switch {
-		case k == nil:
-			c.fault("%s has key %s, which is in no ledger", n, key)
-		case k.state != flow.Waiting && k.state != flow.Bound, k.day != c.fullDayAt(items[0]):
-			c.fault("%s has key %s in state %v of day %d", n, key, k.state, k.day)
-		default:
-			k.state = flow.Bound
-			k.places = append(k.places, n)
-			if ver := int(items[3+l+1]); ver != k.ver {
-				c.fault("%s has key %s at version %d, the ledger %d", n, key, ver, k.ver)
+	for _, p := range c.unpackAll(n, items) {
+		for _, key := range p.keys {
+			k := c.keys[id(int(s.rid), key)]
+			s.keys = append(s.keys, id(int(s.rid), key))
+			switch {
+			case k == nil:
+				c.fault("%s has key %s, which is in no ledger", n, key)
+			case k.state != flow.Waiting && k.state != flow.Bound, k.day != p.day:
+				c.fault("%s has key %s in state %v of day %d", n, key, k.state, k.day)
+			default:
+				k.state = flow.Bound
+				k.places = append(k.places, n)
+				if ver := int(p.rec[1]); ver != k.ver {
+					c.fault("%s has key %s at version %d, the ledger %d", n, key, ver, k.ver)
+				}
 			}
 		}
-		items = items[11+l:]
 	}
 }
 

@@ -138,32 +138,33 @@ func decodeBatch(a []any) (*flow.Batch, error) {
 
 const daySeconds = 86400
 
-// decodeBound reads the keys of a batch: a day, a length, the key, and the first 8 bytes of its record, for each.
+// decodeBound reads the keys of a batch, which come in packs.
 func decodeBound(s string) ([]flow.BoundKey, error) {
 	keys := make([]flow.BoundKey, 0, flow.MaxBatch)
 	today := time.Now().Unix() / daySeconds
 	for len(s) > 0 {
-		if len(s) < 3 {
-			return nil, errShape
-		}
-		n := int(s[1])<<8 | int(s[2])
-		if len(s) < 11+n {
-			return nil, errShape
-		}
-		day, rec := fullDay(today, int64(s[0])), s[3+n:11+n]
-		key, err := unpack(s[3 : 3+n])
+		p, rest, err := cutPack(s)
 		if err != nil {
 			return nil, err
 		}
-		flags := rec[0]
-		deadline := int64(rec[5])<<16 | int64(rec[6])<<8 | int64(rec[7])
-		keys = append(keys, flow.BoundKey{
-			Key: key, Class: flow.Class(flags / 2 % 4), Ambiguous: flags%2 == 1, Solo: flags/64 == 1, Attempts: int(rec[2]),
-			Deadline: time.Unix(deadline+(day-100)*daySeconds, 0),
-		})
-		s = s[11+n:]
+		like := boundLike(p.record, fullDay(today, int64(p.day)))
+		for _, stored := range p.keys {
+			if like.Key, err = unpack(stored); err != nil {
+				return nil, err
+			}
+			keys = append(keys, like)
+		}
+		s = rest
 	}
 	return keys, nil
+}
+
+// boundLike gives what all keys of a pack share.
+func boundLike(rec string, day int64) flow.BoundKey {
+	flags := rec[0]
+	deadline := int64(rec[5])<<16 | int64(rec[6])<<8 | int64(rec[7])
+	return flow.BoundKey{Class: flow.Class(flags / 2 % 4), Ambiguous: flags%2 == 1, Solo: flags/64 == 1, Attempts: int(rec[2]),
+		Deadline: time.Unix(deadline+(day-100)*daySeconds, 0)}
 }
 
 // fullDay gives the day nearest to today whose number modulo 250 is m: the ledger is kept for less than that.

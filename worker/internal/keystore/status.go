@@ -203,18 +203,17 @@ func (q *statusQuery) addBound(groups map[groupID]*Group) error {
 		if !ok1 || !ok2 {
 			continue // no batch is bound to it
 		}
-		for len(items) >= 3 {
-			n := int(items[1])<<8 | int(items[2])
-			if len(items) < 11+n {
-				return errShape
+		for len(items) > 0 {
+			p, rest, err := cutPack(items)
+			if err != nil {
+				return err
 			}
-			rec := items[3+n : 11+n]
-			id := groupID{rid, strconv.Itoa(int(rec[3])<<8 | int(rec[4]))}
+			id := groupID{rid, strconv.Itoa(int(p.record[3])<<8 | int(p.record[4]))}
 			if groups[id] == nil {
 				groups[id] = &Group{}
 			}
-			groups[id].Counts.Bound++
-			items = items[11+n:]
+			groups[id].Counts.Bound += int64(len(p.keys))
+			items = rest
 		}
 	}
 	return nil

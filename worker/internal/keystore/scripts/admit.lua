@@ -17,31 +17,40 @@ local rid = id_of('robot', robot)
 local inc = 0
 if incident ~= '' then inc = id_of('incident', incident) end
 local accepted, known, raised, revived, earliest = 0, 0, 0, 0, nil
-local lists, bound = {}, nil
+local order, bound = {}, nil
 
-local function enlist(day, k, rec_ver, deadline)
-  local bucket = tostring(floor(deadline / BUCKET))
-  lists[bucket] = lists[bucket] or {}
-  lists[bucket][#lists[bucket] + 1] = entry(rec_ver, day, k)
-  if not earliest or deadline < earliest then earliest = deadline end
+-- What keys of one deadline share: where they wait, and the record of new ones. Deadlines as text are the indexes: a large number
+-- makes some Lua engines allocate an array up to it.
+local buckets, likes, last = {}, {}, {}
+
+local function like(deadline)
+  if last.deadline == deadline then return last end
+  local as_text, bucket = tostring(deadline), floor(deadline / BUCKET)
+  local l = likes[as_text]
+  if not l then
+    local name = tostring(bucket)
+    if not buckets[name] then
+      buckets[name] = { bucket = bucket, keys = packer() }
+      order[#order + 1] = buckets[name]
+    end
+    l = { deadline = deadline, add = buckets[name].keys.add,
+      rec = record(WAITING, { class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today) }
+    likes[as_text] = l
+  end
+  last = l
+  return l
 end
 
+local function enlist(l, day, rec, k)
+  l.add(day, rec, k)
+  if not earliest or l.deadline < earliest then earliest = l.deadline end
+end
+
+local sent_of_all = sent ~= '' and tonumber(sent)
 local function deadline_of(i)
-  local at = sent
-  if at == '' then at = ARGV[first + n + i - 1] end
-  at = tonumber(at)
+  local at = sent_of_all or tonumber(ARGV[first + n + i - 1])
   if at == 0 then at = floor(now / 1000) end
   return at + life
-end
-
--- The record of a new key, the same for all that share a deadline.
-local records = {}
-local function new_record(deadline)
-  local as_text = tostring(deadline)
-  if not records[as_text] then
-    records[as_text] = waiting_record({ class = class, amb = 0, ver = 1, att = 0, inc = inc, deadline = deadline }, today)
-  end
-  return records[as_text]
 end
 
 -- Writes a key that is new, or tells what is known of it. It is looked for in the ledgers of three days, since none waits
@@ -51,13 +60,13 @@ for _, day in ipairs({ today - 1, today - 2, today + 1 }) do
   if ledger(day).b > 0 then older[#older + 1] = day end
 end
 
-local function admit(k, deadline)
+local function admit(k, rec)
   for _, day in ipairs(older) do
-    local rec = find(day, k, rid)
-    if rec then return parse(rec, day), day end
+    local old = find(day, k, rid)
+    if old then return parse(old, day), day end
   end
-  local rec = write_new(today, k, rid, new_record(deadline))
-  if rec then return parse(rec, today), today end
+  local old = write_new(today, k, rid, rec)
+  if old then return parse(old, today), today end
 end
 
 local function is_bound(k)
@@ -66,24 +75,31 @@ local function is_bound(k)
 end
 
 -- A key that waits for later is in no list, and is not counted with those that are.
-local function is_deferred(k, r, day) return call('ZSCORE', P .. 'later', u2(rid) .. entry(r.ver, day, k)) end
+local function is_deferred(k, r, day) return call('ZSCORE', P .. 'later', later_member(rid, r.ver, day, k)) end
 
 local function readmit(k, r, day)
-  local ver = (r.ver + 1) % 256
-  r.ver, r.class = ver, class
-  write(day, k, rid, waiting_record(r, day))
-  enlist(day, k, ver, r.deadline)
+  r.ver, r.class = (r.ver + 1) % 256, class
+  local rec = record(WAITING, r, day)
+  write(day, k, rid, rec)
+  enlist(like(r.deadline), day, rec, k)
+end
+
+-- It leaves its place among the less urgent ones behind.
+local function raise(k, r, day)
+  add_waiting(r.class, rid, -1)
+  add_bucket(r.class, rid, floor(r.deadline / BUCKET), -1)
+  set_stale(1)
+  readmit(k, r, day)
 end
 
 for i = 1, n do
-  local k, deadline = ARGV[first + i - 1], deadline_of(i)
-  local r, day = admit(k, deadline)
+  local k, l = ARGV[first + i - 1], like(deadline_of(i))
+  local r, day = admit(k, l.rec)
   if not r then
-    enlist(today, k, 1, deadline)
+    enlist(l, today, l.rec, k)
     accepted = accepted + 1
   elseif r.state == WAITING and class < r.class and not is_bound(k) and not is_deferred(k, r, day) then
-    add_waiting(r.class, rid, -1)
-    readmit(k, r, day)
+    raise(k, r, day)
     raised = raised + 1
   elseif r.state == DEAD and force and (fence == 0 or fence == r5(r.rec, 9)) then
     count(rid, r.inc, 'd', -1)
@@ -95,7 +111,9 @@ for i = 1, n do
   end
 end
 
-for bucket, entries in pairs(lists) do push(class, rid, bucket, entries, false) end
+for _, b in ipairs(order) do
+  if b.keys.n > 0 then push(class, rid, b.bucket, b.keys.packs(), b.keys.n, false) end
+end
 add_waiting(class, rid, accepted + raised + revived)
 count(rid, inc, 'a', accepted)
 if earliest then ready_after_push(class, rid, earliest) end

@@ -20,7 +20,7 @@ set_state(s, 'running')
 if s.batch == 0 then return go_on(s) end
 
 -- A batch that an earlier run left. While the app is held its keys wait with the others; closed ones die.
-local hold, kept, cut = meta.held, {}, 0
+local hold, kept, cut = meta.held, packer(), 0
 local back = {}
 for at, item in ipairs(bound_items(s)) do
   if item.deadline * 1000 <= now then
@@ -28,17 +28,17 @@ for at, item in ipairs(bound_items(s)) do
   elseif hold > now then
     back[#back + 1] = item
   else
-    kept[#kept + 1] = bound_item(item.day, item.k, item.rec)
+    kept.add(item.day, item.rec, item.k)
     if at <= s.cut then cut = cut + 1 end
   end
 end
-for i = #back, 1, -1 do give_back(s.rid, back[i]) end
-if #kept == 0 then
+give_back(s.rid, back)
+if kept.n == 0 then
   drop_batch(s)
   return go_on(s)
 end
-if cut == 0 then cut = #kept end
-s.batch, s.keys, s.cut, s.at = next_batch(), table.concat(kept), cut, permit()
+if cut == 0 then cut = kept.n end
+s.batch, s.keys, s.cut, s.at = next_batch(), table.concat(kept.packs()), cut, permit()
 if hold > 0 then probe() end
 set_batch(s)
 wake()

@@ -33,16 +33,24 @@ if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
 end
 
 local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
-local kept, back, recalled, settled, tail = {}, {}, {}, false, u5(s.batch)
+local kept, back, recalled, settled, tail = packer(), {}, {}, false, u5(s.batch)
 
 local function row(i) local at = 19 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
 
--- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end.
-local function recall(i, day, k, rec, amb)
+-- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end; the
+-- same one for all keys of a pack.
+local made = {}
+local function recalled_record(rec, amb, called)
+  if made.rec == rec and made.amb == amb and made.called == called then return made.record end
   local flags, ver, att = byte(rec, 1, 3)
   if amb and flags % 2 == 0 then flags = flags + 1 end
-  if i <= s.cut then att = math.min(255, att + counted) end
-  write(day, k, s.rid, char(flags + 8 * (RECALLED - WAITING), ver, att) .. sub(rec, 4, 8) .. tail)
+  if called then att = math.min(255, att + counted) end
+  made = { rec = rec, amb = amb, called = called, record = char(flags + 8 * (RECALLED - WAITING), ver, att) .. sub(rec, 4, 8) .. tail }
+  return made.record
+end
+
+local function recall(i, day, k, rec, amb)
+  write(day, k, s.rid, recalled_record(rec, amb, i <= s.cut))
   local inc = r2(rec, 4)
   recalled[inc] = (recalled[inc] or 0) + 1
   settled = true
@@ -61,7 +69,7 @@ local function apply(i, item)
     if what == 's' then item.solo = 1 end
     defer(s.rid, item, tonumber((row(i))))
   elseif what == 'k' then
-    kept[#kept + 1] = bound_item(item.day, item.k, record(WAITING, item, item.day))
+    kept.add(item.day, record(WAITING, item, item.day), item.k)
   else
     back[#back + 1] = item
   end
@@ -75,7 +83,7 @@ each_bound(s, function(i, day, k, rec)
     apply(i, bound_item_of(day, k, rec))
   end
 end)
-for i = #back, 1, -1 do give_back(s.rid, back[i]) end
+give_back(s.rid, back)
 for inc, n in pairs(recalled) do
   count(s.rid, inc, 'r', n)
   meta.ok_at = now
@@ -87,7 +95,7 @@ if A(12) ~= '' then throttle(tonumber(A(12))) end
 if A(13) ~= '' then hold(A(13), A(14), tonumber(A(15))) end
 if A(16) == '1' then release() end
 
-if #kept == 0 then
+if kept.n == 0 then
   if mode == 'yield' then
     drop_batch(s)
     make_due(s)
@@ -96,7 +104,7 @@ if #kept == 0 then
   end
   return go_on(s)
 end
-s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept), tonumber(A(9)), tonumber(A(10)), A(11)
+s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept.packs()), tonumber(A(9)), tonumber(A(10)), A(11)
 if mode == 'claim' then mode = 'call' end -- what stays bound comes first
 if mode == 'call' then s.at = permit() end
 set_batch(s)

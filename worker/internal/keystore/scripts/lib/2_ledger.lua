@@ -2,35 +2,50 @@
 
 local ledgers = {} -- by day as text: a large number as an index makes some Lua engines allocate an array up to it
 
-local function ledger(day)
-  local as_text = tostring(day)
-  local l = ledgers[as_text]
-  if l then return l end
+local function load_ledger(day)
   local v = call('HMGET', P .. 'ledger:' .. day, 'n', 'b', 'loose')
-  l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false, loose = v[3],
+  local l = { n = tonumber(v[1] or 0) or 0, b = tonumber(v[2] or 0) or 0, p = 1, dirty = false, loose = v[3],
     name = P .. 'ledger:' .. day .. ':' }
   while l.p * 2 <= l.b do l.p = l.p * 2 end
-  ledgers[as_text] = l
   return l
 end
 
--- Spreads keys over buckets: a sum with odd factors for the usual 32 bytes, which is several times cheaper than a digest
--- and spreads counters as well as noise; SHA-1 for any other length.
+local last_day, last_ledger -- nearly always the one that is asked for again: turning the number into text is what costs
+
+local function ledger(day)
+  if day == last_day then return last_ledger end
+  local as_text = tostring(day)
+  ledgers[as_text] = ledgers[as_text] or load_ledger(day)
+  last_day, last_ledger = day, ledgers[as_text]
+  return last_ledger
+end
+
+-- The eight 32-bit numbers of a usual key, by Redis's own library where the Lua engine has it.
+local _, words = pcall(function() return struct.unpack end)
+if type(words) ~= 'function' then
+  words = function(_, k)
+    local w = {}
+    for i = 1, 29, 4 do
+      local a, b, c, d = byte(k, i, i + 3)
+      w[#w + 1] = ((a * 256 + b) * 256 + c) * 256 + d
+    end
+    return unpack(w)
+  end
+end
+
+-- Spreads keys over buckets: for the usual 32 bytes a sum with odd factors of 18 bits (so that it is exact in a double), which
+-- is several times cheaper than a digest and spreads counters as well as noise; SHA-1 for any other length.
 local function hash(k)
   if #k ~= 32 then return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
-  local b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16,
-    b17, b18, b19, b20, b21, b22, b23, b24, b25, b26, b27, b28, b29, b30, b31, b32 = byte(k, 1, 32)
-  return (b1 * 9627317 + b2 * 6725133 + b3 * 10818343 + b4 * 15115173 + b5 * 5004415 + b6 * 5409583 + b7 * 13184913 + b8 * 5773545 +
-    b9 * 10329545 + b10 * 13971865 + b11 * 5167365 + b12 * 12707663 + b13 * 7796341 + b14 * 4823377 + b15 * 5636259 + b16 * 11469671 +
-    b17 * 11210069 + b18 * 5366283 + b19 * 8231959 + b20 * 5716215 + b21 * 13439343 + b22 * 11316555 + b23 * 5186013 + b24 * 13681043 +
-    b25 * 6271357 + b26 * 7939633 + b27 * 14774451 + b28 * 14720887 + b29 * 13975369 + b30 * 5232177 + b31 * 13876485 + b32 * 14018059) % 4294967291
+  local a, b, c, d, e, f, g, h = words('>I4I4I4I4I4I4I4I4', k)
+  return (a * 259033 + b * 139369 + c * 243517 + d * 184727 + e * 226183 + f * 153529 + g * 203311 + h * 168781) % 4294967291
 end
 
 local function bucket_key(l, k)
   local h = hash(k)
   local i = h % (2 * l.p)
   if i >= l.b then i = h % l.p end
-  return l.name .. i
+  return string.format('%s%d', l.name, i) -- .. is slower: it turns numbers into text as if they had fractions
 end
 
 local function expire(key, day) call('EXPIREAT', key, (day + 1) * DAY + ledger_ttl) end
@@ -107,16 +122,12 @@ local function save_ledgers()
   end
 end
 
--- A record of the ledger. Waiting: flags, version, attempts, incident, deadline, since. Settled: batch and reason in the
--- place of since. Flags: state x 8 + class x 2 + ambiguous, and 64 for a key that must be called alone.
+-- A record of the ledger: flags, version, attempts, incident, deadline; once settled the batch behind it, and the reason of
+-- a death. Flags: state x 8 + class x 2 + ambiguous, and 64 for a key that must be called alone.
 -- r has class, amb, ver, att, inc, deadline, and solo where it matters.
 local function record(state, r, day)
   return char((r.solo or 0) * 64 + state * 8 + r.class * 2 + r.amb, r.ver, r.att) .. u2(r.inc) ..
     u3(clamp(r.deadline - (day - 100) * DAY, 16777215))
-end
-
-local function waiting_record(r, day)
-  return record(WAITING, r, day) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215))
 end
 
 local function parse(rec, day)
@@ -126,8 +137,6 @@ local function parse(rec, day)
     inc = r2(rec, 4), deadline = r3(rec, 6) + (day - 100) * DAY, rec = rec,
   }
 end
-
-local function since(rec, day) return r3(rec, 9) * 20 + day * DAY * 1000 end
 
 -- Counters: per robot and incident; a accepted, r recalled, d dead, c cancelled. What waits is a - r - d - c - bound.
 local function count(rid, inc, what, by)

@@ -1,19 +1,131 @@
 -- Waiting.
 
--- An entry of a waiting list: version, day of the ledger, key. It counts only while the ledger has that version.
-local function entry(ver, day, k) return char(ver, day % 250) .. k end
-local function entry_day(e) return full_day(byte(e, 2)) end
-local function counts(e, rec) return byte(rec, 2) == byte(e, 1) and floor(byte(rec, 1) / 8) % 8 == WAITING end
+-- Keys wait in packs: up to 20 of one robot and class that lie in the ledger of one day and have the same record, which stands
+-- in the pack, so that a claim does not look into the ledger. A pack: day of the ledger, number of keys (and 128 where each has
+-- the usual 32 bytes; else its length is in front of each, two bytes), since when they wait, the record, the keys.
+--
+-- A key that was made more urgent leaves its place in a pack behind: it no longer counts, since the ledger has another
+-- version of it. meta.stale is how many such places there are; while there are any, the ledger is asked.
+local HEAD, USUAL = 13, 128
+
+-- Collects keys, in their order, into packs.
+local function packer()
+  local packs, keys, n, day, rec, usual = {}, {}, 0, nil, nil, nil
+  local self = { n = 0 }
+
+  local function close()
+    if n == 0 then return end
+    packs[#packs + 1] = char(day % 250, usual and n + USUAL or n) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215)) .. rec ..
+      table.concat(keys, '', 1, n)
+    n = 0
+  end
+
+  function self.add(d, r, k)
+    if n == FULL or d ~= day or r ~= rec or (#k == 32) ~= usual or byte(r) >= 64 then
+      close()
+      day, rec, usual = d, r, #k == 32
+    end
+    n, self.n = n + 1, self.n + 1
+    keys[n] = usual and k or u2(#k) .. k
+  end
+
+  function self.packs()
+    close()
+    return packs
+  end
+
+  return self
+end
+
+-- What stands in front of a pack's keys: day, how many, whether they are usual, the record.
+local function head_of(p)
+  local day, n = byte(p, 1, 2)
+  return full_day(day), n % USUAL, n >= USUAL, sub(p, 6, HEAD)
+end
+
+-- Calls f with each key of a pack that begins at a place of a text; returns where the next one begins.
+local function each_key(text, at, f)
+  local n = byte(text, at + 1)
+  local i = at + HEAD
+  if n >= USUAL then
+    for _ = 1, n - USUAL do
+      f(sub(text, i, i + 31))
+      i = i + 32
+    end
+    return i
+  end
+  for _ = 1, n do
+    local size = r2(text, i)
+    f(sub(text, i + 2, i + 1 + size))
+    i = i + 2 + size
+  end
+  return i
+end
+
+-- Cuts a pack: the first of its keys, and the others.
+local function cut_pack(p, first)
+  local n = byte(p, 2)
+  local i, usual = HEAD + 1, 0
+  if n >= USUAL then
+    i, usual = i + 32 * first, USUAL
+  else
+    for _ = 1, first do i = i + 2 + r2(p, i) end
+  end
+  local day, rest = sub(p, 1, 1), sub(p, 3, HEAD)
+  return day .. char(first + usual) .. sub(p, 3, i - 1), day .. char(n - first) .. rest .. sub(p, i)
+end
+
+local function set_stale(by)
+  if by ~= 0 then meta.stale = tonumber(call('HINCRBY', KEYS[1], 'stale', by)) end
+end
+
+-- Whether a key of a pack counts, given the record that the ledger has of it now.
+local function counts(rec, now_rec)
+  if not now_rec or byte(rec, 2) ~= byte(now_rec, 2) then return false end
+  return floor(byte(now_rec, 1) / 2) % 32 == floor(byte(rec, 1) / 2) % 32 -- class and state
+end
+
+-- A pack without the keys that do not count, nil when none is left; only to be called for packs that are taken out.
+local function current(p, rid)
+  if meta.stale <= 0 then return p end
+  local day, n, _, rec = head_of(p)
+  local left = packer()
+  each_key(p, 1, function(k)
+    if counts(rec, find(day, k, rid)) then left.add(day, rec, k) end
+  end)
+  set_stale(left.n - n)
+  local same = left.packs()[1]
+  return same and sub(p, 1, 1) .. sub(same, 2, 2) .. sub(p, 3, HEAD) .. sub(same, HEAD + 1)
+end
+
+-- A key that waits for later, as a member of their set: robot, version, day of the ledger, key.
+local function later_member(rid, ver, day, k) return u2(rid) .. char(ver, day % 250) .. k end
 
 local function list_key(class, rid, bucket) return P .. 'w:' .. class .. ':' .. rid .. ':' .. bucket end
 local function dir_key(class, rid) return P .. 'd:' .. class .. ':' .. rid end
+local function sizes_key(class, rid) return P .. 'b:' .. class .. ':' .. rid end
 
-local function push(class, rid, bucket, entries, front)
+-- Counts by more (or less) keys in a bucket, and tells how many are in it then.
+local function add_bucket(class, rid, bucket, by)
+  if by == 0 then return tonumber(call('HGET', sizes_key(class, rid), bucket) or 0) end
+  return tonumber(call('HINCRBY', sizes_key(class, rid), bucket, by))
+end
+
+-- Takes a bucket out of the books when nothing is in its list.
+local function drop_bucket(class, rid, bucket)
+  call('ZREM', dir_key(class, rid), bucket)
+  call('HDEL', sizes_key(class, rid), bucket)
+end
+
+-- Puts n keys in packs behind (or before) those of a bucket.
+local function push(class, rid, bucket, packs, n, front)
   local key, cmd = list_key(class, rid, bucket), front and 'LPUSH' or 'RPUSH'
-  for i = 1, #entries, 200 do
-    call(cmd, key, unpack(entries, i, math.min(i + 199, #entries)))
+  if front then
+    for i = #packs, 1, -1 do call(cmd, key, packs[i]) end
+  else
+    call(cmd, key, unpack(packs)) -- of 200 keys at most: see maxAdmit
   end
-  call('ZADD', dir_key(class, rid), bucket, bucket)
+  if add_bucket(class, rid, bucket, n) == n then call('ZADD', dir_key(class, rid), bucket, bucket) end
 end
 
 -- Counts by more (or less) keys of a robot and class as waiting, and tells how many do then.
@@ -33,25 +145,34 @@ local function ready_after_push(class, rid, deadline)
   if not old or tonumber(old) > t then call('ZADD', key, int(t), rid) end
 end
 
--- Removes what is left in the lists when nothing in them counts: entries of keys that were made more urgent.
+-- Removes what is left in the lists when nothing in them counts: the places of keys that were made more urgent.
 local function clear_lists(class, rid)
-  for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, -1)) do call('UNLINK', list_key(class, rid, bucket)) end
-  call('UNLINK', dir_key(class, rid))
+  if meta.stale <= 0 then return end
+  for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, -1)) do
+    local key, stale = list_key(class, rid, bucket), 0
+    for _, p in ipairs(call('LRANGE', key, 0, -1)) do stale = stale + byte(p, 2) % USUAL end
+    set_stale(-stale)
+    call('UNLINK', key)
+  end
+  call('UNLINK', dir_key(class, rid), sizes_key(class, rid))
 end
 
--- The record, and its day, of the first key of a list. Entries in front of it that no longer count are removed, some of them.
-local function head(class, rid, bucket)
+-- Since when the first keys of a bucket wait, ms, and their deadline, s. Packs in front of them that no longer count are
+-- removed, some of them.
+local function front_of(class, rid, bucket)
   local key = list_key(class, rid, bucket)
   for _ = 1, 100 do
-    local e = call('LINDEX', key, 0)
-    if not e then
-      call('ZREM', dir_key(class, rid), bucket)
+    local p = call('LINDEX', key, 0)
+    if not p then
+      drop_bucket(class, rid, bucket)
       return nil
     end
-    local day = entry_day(e)
-    local rec = find(day, sub(e, 3), rid)
-    if rec and counts(e, rec) then return rec, day end
-    call('LPOP', key)
+    local left = current(p, rid)
+    if left == p then
+      local day, _, _, rec = head_of(p)
+      return r3(p, 3) * 20 + day * DAY * 1000, r3(rec, 6) + (day - 100) * DAY
+    end
+    if left then call('LSET', key, 0, left) else call('LPOP', key) end
   end
 end
 
@@ -70,30 +191,42 @@ local function ready_after_claim(class, rid, n)
     local old = tonumber(call('ZSCORE', key, rid) or 0)
     if old > now then t = math.min(t, old) end -- somebody waits who is not in front: what was given back is put there
     for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, FULL)) do
-      local rec, day = head(class, rid, bucket)
-      if rec then t = math.min(t, since(rec, day) + linger, parse(rec, day).deadline * 1000 - 2 * linger) end
+      local since, deadline = front_of(class, rid, bucket)
+      if since then t = math.min(t, since + linger, deadline * 1000 - 2 * linger) end
     end
     t = math.max(t, now)
   end
   call('ZADD', key, int(t), rid)
 end
 
--- A key that was bound waits again, in front of its like, as a new entry.
-local function give_back(rid, r)
-  local ver = (r.ver + 1) % 256
-  r.ver = ver
-  write(r.day, r.k, rid, waiting_record(r, r.day))
-  push(r.class, rid, floor(r.deadline / BUCKET), { entry(ver, r.day, r.k) }, true)
-  add_waiting(r.class, rid, 1)
-  ready_after_push(r.class, rid, r.deadline)
+-- Keys that were bound wait again, in front of their like, in their order, at their next version.
+local function give_back(rid, items)
+  local buckets, order = {}, {}
+  for _, r in ipairs(items) do
+    r.ver = (r.ver + 1) % 256
+    local rec = record(WAITING, r, r.day)
+    write(r.day, r.k, rid, rec)
+    local name = r.class .. ':' .. floor(r.deadline / BUCKET)
+    local b = buckets[name]
+    if not b then
+      b = { class = r.class, bucket = floor(r.deadline / BUCKET), deadline = r.deadline, keys = packer() }
+      buckets[name], order[#order + 1] = b, b
+    end
+    b.deadline = math.min(b.deadline, r.deadline)
+    b.keys.add(r.day, rec, r.k)
+  end
+  for _, b in ipairs(order) do
+    push(b.class, rid, b.bucket, b.keys.packs(), b.keys.n, true)
+    add_waiting(b.class, rid, b.keys.n)
+    ready_after_push(b.class, rid, b.deadline)
+  end
 end
 
 -- A key that was bound waits for later: nobody looks at it before.
 local function defer(rid, r, delay)
-  local ver = (r.ver + 1) % 256
-  r.ver = ver
-  write(r.day, r.k, rid, waiting_record(r, r.day))
-  call('ZADD', P .. 'later', int(now + delay), u2(rid) .. entry(ver, r.day, r.k))
+  r.ver = (r.ver + 1) % 256
+  write(r.day, r.k, rid, record(WAITING, r, r.day))
+  call('ZADD', P .. 'later', int(now + delay), later_member(rid, r.ver, r.day, r.k))
 end
 
 -- Keys whose later has come join the waiting.
@@ -101,12 +234,12 @@ local function promote()
   local due = call('ZRANGEBYSCORE', P .. 'later', '-inf', int(now), 'LIMIT', 0, 200)
   for _, m in ipairs(due) do
     call('ZREM', P .. 'later', m)
-    local rid, e = r2(m, 1), sub(m, 3)
-    local day = entry_day(e)
-    local rec = find(day, sub(e, 3), rid)
-    if rec and counts(e, rec) then
-      local r = parse(rec, day)
-      push(r.class, rid, floor(r.deadline / BUCKET), { e }, true)
+    local rid, ver, day, k = r2(m, 1), byte(m, 3), full_day(byte(m, 4)), sub(m, 5)
+    local rec = find(day, k, rid)
+    if rec and byte(rec, 2) == ver and floor(byte(rec, 1) / 8) % 8 == WAITING then
+      local r, keys = parse(rec, day), packer()
+      keys.add(day, sub(rec, 1, 8), k)
+      push(r.class, rid, floor(r.deadline / BUCKET), keys.packs(), 1, true)
       add_waiting(r.class, rid, 1)
       ready_after_push(r.class, rid, r.deadline)
     end

@@ -35,16 +35,15 @@ local function make_due(s)
   set_state(s, 'due')
 end
 
--- Bound keys travel as text: day, length, key, record, for each.
-local function bound_item(day, k, rec) return char(day % 250) .. u2(#k) .. k .. sub(rec, 1, 8) end
-
--- Calls f with place, day, key and record of each bound key.
+-- Calls f with place, day, key and record of each bound key: a slot holds them in packs.
 local function each_bound(s, f)
   local text, i, at = s.keys, 1, 1
   while i <= #text do
-    local n = r2(text, i + 1)
-    f(at, full_day(byte(text, i)), sub(text, i + 3, i + 2 + n), sub(text, i + 3 + n, i + 10 + n))
-    i, at = i + 11 + n, at + 1
+    local day, rec = full_day(byte(text, i)), sub(text, i + 5, i + HEAD - 1)
+    i = each_key(text, i, function(k)
+      f(at, day, k, rec)
+      at = at + 1
+    end)
   end
 end
 

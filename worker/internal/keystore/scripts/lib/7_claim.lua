@@ -42,70 +42,92 @@ local function dead_robot(rid)
   return { code = code, message = message, request = request }
 end
 
--- What becomes of an entry that was popped: nothing (it no longer counts), 'call', 'solo', or its end here and now.
-local function fate(e, class, rid, robot)
-  local day, k = entry_day(e), sub(e, 3)
-  local rec = find(day, k, rid)
-  if not rec or not counts(e, rec) then return nil end
-  local flags = byte(rec, 1)
-  if floor(flags / 2) % 4 ~= class then return nil end
-  local gone = cancelled()
-  gone = gone and gone[r2(rec, 4)]
-  if not gone and not robot and (r3(rec, 6) + (day - 100) * DAY) * 1000 > now then
-    return flags >= 64 and 'solo' or 'call', bound_item(day, k, rec)
-  end
-  local r = parse(rec, day)
-  if gone then
-    write(day, k, rid, record(CANCELLED, r, day) .. u5(no_call()))
-    count(rid, r.inc, 'c', 1)
-  elseif r.deadline * 1000 <= now then
-    die(rid, day, k, r, 'window.closed', 'its window closed while it waited; no call was spent on it', '', no_call())
-  else
-    die(rid, day, k, r, robot.code, robot.message, robot.request, no_call())
-  end
-  return 'gone'
+-- The keys of a pack end here, without a call.
+local function end_keys(p, rid, ended)
+  local day, _, _, rec = head_of(p)
+  each_key(p, 1, function(k)
+    local r = parse(rec, day)
+    if ended.cancelled then
+      write(day, k, rid, record(CANCELLED, r, day) .. u5(no_call()))
+      count(rid, r.inc, 'c', 1)
+    else
+      die(rid, day, k, r, ended.code, ended.message, ended.request, no_call())
+    end
+  end)
 end
 
--- Puts back what was popped from place at on, in its old order.
-local function put_back(key, popped, at)
-  for i = #popped, at, -1 do call('LPUSH', key, popped[i]) end
+local WINDOW_CLOSED = { code = 'window.closed', message = 'its window closed while it waited; no call was spent on it', request = '' }
+
+-- Why the keys of a pack must not be called, nil when they may be.
+local function ended(p, robot)
+  local day, _, _, rec = head_of(p)
+  local gone = cancelled()
+  if gone and gone[r2(rec, 4)] then return { cancelled = true } end
+  if (r3(rec, 6) + (day - 100) * DAY) * 1000 <= now then return WINDOW_CLOSED end
+  return robot
+end
+
+-- Puts back, in their old order, a pack (or none) and the popped ones behind it.
+local function put_back(key, first, popped, from)
+  for i = #popped, from, -1 do call('LPUSH', key, popped[i]) end
+  if first then call('LPUSH', key, first) end
+end
+
+-- Takes of the packs that were popped from a list what fits into got, and puts the others back. Returns how many keys are
+-- out of the list for good, and whether the batch must go as it is: a key that failed alone goes alone again, so that it cannot
+-- sink others.
+local function take(rid, key, popped, got, robot)
+  local taken = 0
+  for at, whole in ipairs(popped) do
+    local p = current(whole, rid)
+    local why = p and ended(p, robot)
+    if why then
+      end_keys(p, rid, why)
+      local n = byte(p, 2) % USUAL
+      taken, swept = taken + n, swept + n
+    elseif p then
+      local n, solo, rest = byte(p, 2) % USUAL, byte(p, 6) >= 64, nil
+      if got.n == FULL or (solo and got.n > 0) then
+        put_back(key, p, popped, at + 1)
+        return taken, true
+      end
+      if got.n + n > FULL then
+        n = FULL - got.n
+        p, rest = cut_pack(p, n)
+      end
+      got[#got + 1] = p
+      taken, got.n = taken + n, got.n + n
+      if rest or solo then
+        put_back(key, rest, popped, at + 1)
+        return taken, true
+      end
+    end
+  end
+  return taken, false
 end
 
 -- Takes keys of one robot and class into got, the earliest deadlines first. Keys whose window has closed, whose incident
--- was cancelled or whose robot is dead end here without a call. A key that failed alone goes alone again, so that it
--- cannot sink others.
+-- was cancelled or whose robot is dead end here without a call.
 -- only_closed: touch nothing but buckets that are wholly closed. Returns true when the batch must go as it is, and how many
 -- keys still wait.
 local function gather(class, rid, got, robot, only_closed)
-  local dir, taken, stop = dir_key(class, rid), 0, false
-  while #got < FULL and swept < SWEEP and popped_total < 2 * SWEEP and not stop do
+  local dir, total, stop, packs = dir_key(class, rid), 0, false, 1
+  while got.n < FULL and swept < SWEEP and popped_total < 2 * SWEEP and not stop do
     local bucket = call('ZRANGE', dir, 0, 0)[1]
     if not bucket then break end
     local closed = (tonumber(bucket) + 1) * BUCKET * 1000 <= now
     if only_closed and not closed then break end
-    local key, want = list_key(class, rid, bucket), FULL - #got
-    if robot or closed then want = 200 end
-    local popped = call('LPOP', key, want) or {}
-    popped_total = popped_total + #popped
-    for at, e in ipairs(popped) do
-      local what, item = fate(e, class, rid, robot)
-      if what == 'solo' and #got > 0 then
-        put_back(key, popped, at)
-        stop = true
-        break
-      end
-      if what then taken = taken + 1 end
-      if what == 'gone' then swept = swept + 1 end
-      if item then got[#got + 1] = item end
-      if what == 'solo' then
-        put_back(key, popped, at + 1)
-        stop = true
-        break
-      end
-    end
-    if call('EXISTS', key) == 0 then call('ZREM', dir, bucket) end
+    local key, taken = list_key(class, rid, bucket), 0
+    local popped = call('LPOP', key, (robot or closed) and 10 or packs) or {}
+    for _, p in ipairs(popped) do popped_total = popped_total + byte(p, 2) % USUAL end
+    taken, stop = take(rid, key, popped, got, robot)
+    total = total + taken
+    local left = add_bucket(class, rid, bucket, -taken)
+    if #popped == 0 or (left <= 0 and (meta.stale <= 0 or call('EXISTS', key) == 0)) then drop_bucket(class, rid, bucket) end
+    -- Packs may be small, where keys came one at a time: then more of them are taken at once.
+    packs = math.max(1, floor((FULL - got.n) * #popped / math.max(1, taken)))
   end
-  return stop, add_waiting(class, rid, -taken)
+  return stop, add_waiting(class, rid, -total)
 end
 
 -- Takes the mark from a dead robot when none of its keys waits any more.
@@ -118,11 +140,11 @@ end
 
 -- Takes a batch of one robot: of the class that made it ready, filled up from the classes behind it.
 local function gather_robot(class, rid)
-  local got, robot = {}, dead_robot(rid)
+  local got, robot = { n = 0 }, dead_robot(rid)
   for c = class, 2 do
     local stop, left = gather(c, rid, got, robot, false)
     ready_after_claim(c, rid, left)
-    if stop or #got >= FULL then break end
+    if stop or got.n >= FULL then break end
   end
   if robot then absolve(rid) end
   return got
@@ -130,7 +152,7 @@ end
 
 local function bind(s, rid, got)
   s.batch, s.rid, s.keys = next_batch(), rid, table.concat(got)
-  s.cut, s.tries, s.note, s.at = #got, 0, '', permit()
+  s.cut, s.tries, s.note, s.at = got.n, 0, '', permit()
   set_batch(s)
 end
 
@@ -155,7 +177,7 @@ local function claim(s)
       if not rid then break end
       local before = popped_total
       local got = gather_robot(class, rid)
-      if #got > 0 then
+      if got.n > 0 then
         if held > 0 then probe() end
         bind(s, rid, got)
         return 'batch'
@@ -174,7 +196,7 @@ local function sweep()
   for class = 0, 2 do
     for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
       local before = popped_total
-      local _, left = gather(class, tonumber(rid), {}, nil, true)
+      local _, left = gather(class, tonumber(rid), { n = 0 }, nil, true)
       if popped_total > before then
         ready_after_claim(class, tonumber(rid), left)
         absolve(rid)
