@@ -186,8 +186,7 @@ func TestDrainerStartStop(t *testing.T) {
 func TestMetronomeStartStop(t *testing.T) {
 	t.Parallel()
 	stress(t, func() service {
-		m := newMetronome(zap.NewNop(), func(context.Context) error { return nil })
-		m.every = time.Microsecond
+		m := newMetronome(zap.NewNop(), "x", time.Microsecond, func(context.Context) error { return nil })
 		return m
 	}, func(s service) bool { return isClosed(s.(*metronome).ended) })
 }
@@ -196,24 +195,20 @@ func TestMetronomeBeatsAtOnceAndGoesOn(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.WarnLevel)
 	var beats atomic.Int32
-	m := newMetronome(zap.New(core), func(context.Context) error {
-		if beats.Add(1) == 2 {
+	m := newMetronome(zap.New(core), "the beat was missed", time.Millisecond, func(context.Context) error {
+		if n := beats.Add(1); n == 2 || n == 3 || n == 5 {
 			return errBlink
 		}
 		return nil
 	})
-	if m.every != reconcileEvery {
-		t.Errorf("every %v", m.every)
-	}
-	m.every = time.Millisecond
 	m.start()
-	eventually(t, "it has beaten five times", func() bool { return beats.Load() >= 5 })
+	eventually(t, "it has beaten eight times", func() bool { return beats.Load() >= 8 })
 	m.stop()
 	n := beats.Load()
-	if logs.Len() != 1 || n != beats.Load() {
-		t.Errorf("%d warnings", logs.Len())
+	if got := logs.FilterMessage("the beat was missed; it is tried again").Len(); got != 2 || logs.Len() != 2 || n != beats.Load() {
+		t.Errorf("%d warnings: one for each row of failures", got)
 	}
-	slow := newMetronome(zap.NewNop(), func(context.Context) error { beats.Store(-1); return nil })
+	slow := newMetronome(zap.NewNop(), "x", time.Hour, func(context.Context) error { beats.Store(-1); return nil })
 	slow.start()
 	defer slow.stop()
 	eventually(t, "the first beat comes at once", func() bool { return beats.Load() == -1 })

@@ -24,6 +24,7 @@ type metrics struct {
 	overdue    prometheus.Counter
 	deadMoved  *prometheus.CounterVec // app
 	rescued    prometheus.Counter
+	takenOver  prometheus.Counter
 	failedStep *prometheus.CounterVec // step
 
 	made atomic.Int64 // calls, for Worker.Calls
@@ -53,6 +54,8 @@ func newMetrics(reg prometheus.Registerer, apps []App) (*metrics, error) {
 		deadMoved: counter("dead_letters_total", "Dead letters brought into the queue.", "app"),
 		rescued: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "dingrecall", Name: "archived_tasks_rescued_total",
 			Help: "Archived tasks that were brought back to work."}),
+		takenOver: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "dingrecall", Name: "orphaned_tasks_taken_over_total",
+			Help: "Tasks of workers that were gone, taken over by this one."}),
 		failedStep: counter("errors_total", "Steps that failed and are tried again.", "step"),
 	}
 	for _, a := range apps {
@@ -79,7 +82,7 @@ func newMetrics(reg prometheus.Registerer, apps []App) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.calls, m.callTime, m.callKeys, m.settled, m.admitted, m.malformed, m.replays, m.overdue,
-		m.deadMoved, m.rescued, m.failedStep} {
+		m.deadMoved, m.rescued, m.takenOver, m.failedStep} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -161,9 +161,10 @@ func (p *pipeline) beat(ctx context.Context) error {
 // reconcileEvery is how often the reconcile task is enqueued. Every worker does it; the task's id makes it one.
 const reconcileEvery = 30 * time.Second
 
-// metronome enqueues the reconcile task, at once and then periodically.
+// metronome does something at once and then periodically. Of failures in a row it tells the first.
 type metronome struct {
 	beat  func(ctx context.Context) error
+	what  string // for the log, should it fail
 	log   *zap.Logger
 	every time.Duration
 	quit  chan struct{}
@@ -173,8 +174,8 @@ type metronome struct {
 	ended chan struct{} // nil until started; guarded by mu
 }
 
-func newMetronome(log *zap.Logger, beat func(ctx context.Context) error) *metronome {
-	return &metronome{beat: beat, log: log, every: reconcileEvery, quit: make(chan struct{})}
+func newMetronome(log *zap.Logger, what string, every time.Duration, beat func(ctx context.Context) error) *metronome {
+	return &metronome{beat: beat, what: what, log: log, every: every, quit: make(chan struct{})}
 }
 
 // start may be called more than once; after stop it does nothing.
@@ -191,6 +192,7 @@ func (m *metronome) loop(ended chan struct{}) {
 	defer close(ended)
 	tick := time.NewTicker(m.every)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-m.quit:
@@ -198,10 +200,12 @@ func (m *metronome) loop(ended chan struct{}) {
 		default:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		if err := m.beat(ctx); err != nil {
-			m.log.Warn("the reconcile could not be enqueued; it is tried again", zap.Error(err))
-		}
+		err := m.beat(ctx)
 		cancel()
+		if err != nil && !failing {
+			m.log.Warn(m.what+"; it is tried again", zap.Duration("every", m.every), zap.Error(err))
+		}
+		failing = err != nil
 		select {
 		case <-m.quit:
 			return

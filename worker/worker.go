@@ -94,11 +94,11 @@ type Deps struct {
 // Worker takes submissions in, calls the service and keeps the dead letters. It is a value: New wires it, Start launches it,
 // Stop ends it; a test and the command run the same object.
 type Worker struct {
-	p         *pipeline
-	log       *zap.Logger
-	intake    *asynq.Server
-	dispatch  *asynq.Server
-	metronome *metronome
+	p          *pipeline
+	log        *zap.Logger
+	intake     *asynq.Server
+	dispatch   *asynq.Server
+	metronomes []*metronome
 
 	mu      sync.Mutex // guards started, stopped
 	started bool
@@ -123,7 +123,10 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	w := &Worker{p: p, log: deps.Log}
 	w.intake = newServer(deps.Redis, deps.Log, cfg.IntakeConcurrency, cfg.ShutdownTimeout, intakeQueues())
 	w.dispatch = newServer(deps.Redis, deps.Log, cfg.Concurrency, cfg.ShutdownTimeout, dispatchQueues())
-	w.metronome = newMetronome(deps.Log, p.beat)
+	w.metronomes = []*metronome{
+		newMetronome(deps.Log, "the reconcile could not be enqueued", reconcileEvery, p.beat),
+		newMetronome(deps.Log, "tasks of dead workers could not be looked for", watchEvery, newOrphans(p).watch),
+	}
 	return w, nil
 }
 
@@ -149,7 +152,9 @@ func (w *Worker) Start(ctx context.Context) error {
 		w.stop()
 		return fmt.Errorf("start intake: %w", err)
 	}
-	w.metronome.start()
+	for _, m := range w.metronomes {
+		m.start()
+	}
 	return nil
 }
 
@@ -167,7 +172,9 @@ func (w *Worker) stop() {
 		return
 	}
 	w.stopped = true
-	w.metronome.stop()
+	for _, m := range w.metronomes {
+		m.stop()
+	}
 	close(w.p.stopping)
 	if w.started {
 		var both sync.WaitGroup

@@ -159,7 +159,7 @@ func TestWorkerStartsOnceAndStopsAnyTime(t *testing.T) {
 			}
 			all.Wait()
 			w.Stop()
-			if !isClosed(w.metronome.ended) || !isClosed(w.p.drainer.ended) {
+			if !isClosed(w.metronomes[0].ended) || !isClosed(w.metronomes[1].ended) || !isClosed(w.p.drainer.ended) {
 				t.Error("something runs still")
 			}
 		}

@@ -24,6 +24,7 @@ import (
 //	dingrecall:{app}:later                zset    robot+version+day+key -> not before, ms
 //	dingrecall:{app}:slot:<i>             hash    the record of a slot
 //	dingrecall:{app}:slots|due|held       hash    slots that are not idle | owed a task | backing off -> generation
+//	dingrecall:{app}:calling              zset    running slots that hold a batch -> when its call may be made, ms
 //	dingrecall:{app}:outbox               hash    dead letters that the queue does not have yet
 //	dingrecall:{app}:deadrobots           hash    robot -> why all its waiting keys die
 //	dingrecall:{app}:cancelled            set     incidents

@@ -33,7 +33,7 @@ func (k *rawKey) solo() bool { return k.flags/64 == 1 }
 type rawSlot struct {
 	state         string
 	gen, run, rid int64
-	batch         int64
+	batch, at     int64
 	cut           int
 	keys          []string // rid:key
 }
@@ -105,7 +105,7 @@ func (b *bundle) readRaw(t tb) *recount {
 		case n == "days", n == "cancelled":
 		case strings.HasPrefix(n, "w:"):
 			lists[n] = pipe.LRange(ctx, full, 0, -1)
-		case strings.HasPrefix(n, "d:"), strings.HasPrefix(n, "ready:"), n == "later":
+		case strings.HasPrefix(n, "d:"), strings.HasPrefix(n, "ready:"), n == "later", n == "calling":
 			zsets[n] = pipe.ZRangeWithScores(ctx, full, 0, -1)
 		default:
 			hashes[n] = pipe.HGetAll(ctx, full)
@@ -348,7 +348,7 @@ func (c *recount) readSlots() {
 		}
 		i := c.number(n[len("slot:"):])
 		s := &rawSlot{state: h["state"], gen: int64(c.field(n, "gen")), run: int64(c.field(n, "run")), rid: int64(c.field(n, "rid")),
-			batch: int64(c.field(n, "batch")), cut: c.field(n, "cut")}
+			batch: int64(c.field(n, "batch")), at: int64(c.field(n, "at")), cut: c.field(n, "cut")}
 		c.slots[i] = s
 		c.readBound(s, n, h["keys"])
 		c.checkSlot(n, strconv.Itoa(i), s)
@@ -389,6 +389,9 @@ func (c *recount) checkSlot(n, i string, s *rawSlot) {
 		if got, ok := c.strs[set][i]; ok != want || (want && got != gen) {
 			c.fault("%s is %s at generation %s, and %s has it: %v %q", n, s.state, gen, set, ok, got)
 		}
+	}
+	if at, ok := c.zsets["calling"][i]; ok != (s.state == "running" && s.batch > 0) || (ok && int64(at) != s.at/1000) {
+		c.fault("%s is %s with batch %d, its call from %d us on; calling has it: %v %v", n, s.state, s.batch, s.at, ok, at)
 	}
 	switch {
 	case (s.batch > 0) != (len(s.keys) > 0):

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -96,4 +97,22 @@ func (s *Store) lead() time.Duration {
 // with its batch still bound.
 func (s *Store) Takeover(ctx context.Context, at flow.SlotRun) (*Reply, error) {
 	return s.step(ctx, "takeover", takeoverScript, at.Slot, at.Generation, at.Run)
+}
+
+// RunOf tells which generation and run a slot is at; both are 0 for a slot that was never used.
+func (s *Store) RunOf(ctx context.Context, slot int) (flow.SlotRun, error) {
+	v, err := s.rdb.HMGet(ctx, name(s.app, "slot", slot), "gen", "run").Result()
+	if err != nil {
+		return flow.SlotRun{}, fmt.Errorf("key store of app %q: slot %d: %w", s.app, slot, err)
+	}
+	at := flow.SlotRun{Slot: slot}
+	for i, to := range []*int64{&at.Generation, &at.Run} {
+		if v[i] == nil {
+			continue
+		}
+		if *to, err = number(v[i]); err != nil {
+			return flow.SlotRun{}, fmt.Errorf("key store of app %q: slot %d: %w", s.app, slot, err)
+		}
+	}
+	return at, nil
 }

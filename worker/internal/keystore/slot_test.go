@@ -441,3 +441,44 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 		b.check(t)
 	})
 }
+
+// A call that hangs, or whose worker is dead, keeps its keys and its slot, but not others from going on.
+func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots, b.params.SlotsCap = 2, 5
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 200)})
+		if len(r.Due) != 2 {
+			t.Fatalf("due: %v", r.Due)
+		}
+		one, two := r.Due[0], r.Due[1]
+		b.attach(t, one, 0)
+		held := b.attach(t, two, 0).Batch
+		b.advance(5*time.Second - time.Millisecond)
+		if r = b.wake(t); len(r.Due) != 0 {
+			t.Fatalf("calls of less than 5 s do count: %v", r.Due)
+		}
+		b.advance(time.Millisecond)
+		if r = b.wake(t); len(r.Due) != 2 {
+			t.Fatalf("two in the place of those that hang: %v", r.Due)
+		}
+		three := b.attach(t, r.Due[0], 0)
+		if three.Status != StatusBatch {
+			t.Fatalf("%+v", *three)
+		}
+		if again := b.settle(t, r.Due[0], three.Batch, recalled(20)); again.Status != StatusBatch {
+			t.Errorf("%+v", *again)
+		}
+		b.check(t)
+		// The one that hung comes back after all: two are at work besides it, so it ends.
+		b.attach(t, r.Due[1], 0)
+		if back := b.settle(t, two, held, recalled(20)); back.Status != StatusIdle {
+			t.Errorf("%+v", *back)
+		}
+		b.advance(time.Minute)
+		if r = b.wake(t); len(r.Due) != 2 { // three hang: the cap of five leaves two
+			t.Errorf("due: %v", r.Due)
+		}
+		b.check(t)
+	})
+}

@@ -9,4 +9,5 @@ if s.state ~= 'running' or s.gen ~= tonumber(ARGV[ARGS + 2]) or s.batch ~= tonum
 if s.run ~= tonumber(ARGV[ARGS + 3]) then return reply('refused') end
 s.at = permit(tonumber(ARGV[ARGS + 5]))
 call('HSET', slot_key(s.i), 'at', int(s.at))
+set_calling(s)
 return reply('ok', { math.max(0, s.at - now_us) })

@@ -11,8 +11,27 @@ local function load_slot(i)
   }
 end
 
+-- A call that has gone on for this long (ms) no longer keeps others from being made: it hangs, or its worker is dead.
+local STUCK = 5000
+
+-- How many slots are not idle, wait out a backoff, have a call under way for too long.
+local tally = nil
+local function slots_now()
+  tally = tally or { all = call('HLEN', P .. 'slots'), held = call('HLEN', P .. 'held'),
+    stuck = call('ZCOUNT', P .. 'calling', '-inf', int(now - STUCK)) }
+  return tally
+end
+
+local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - STUCK end
+
+local function set_calling(s)
+  tally = nil
+  call('ZADD', P .. 'calling', int(floor(s.at / 1000)), s.i)
+end
+
 local function set_state(s, state)
-  s.state = state
+  s.state, tally = state, nil
+  if state ~= 'running' then call('ZREM', P .. 'calling', s.i) end
   call('HSET', slot_key(s.i), 'state', state, 'gen', s.gen, 'run', s.run, 'retry', s.retry)
   if state == 'idle' then call('HDEL', P .. 'slots', s.i) else call('HSET', P .. 'slots', s.i, s.gen) end
   if state == 'due' then call('HSET', P .. 'due', s.i, s.gen) else call('HDEL', P .. 'due', s.i) end
@@ -22,10 +41,12 @@ end
 local function set_batch(s)
   call('HSET', slot_key(s.i), 'batch', int(s.batch), 'rid', s.rid, 'cut', s.cut, 'tries', s.tries, 'note', s.note,
     'at', int(s.at), 'keys', s.keys)
+  if s.state == 'running' then set_calling(s) end
 end
 
 local function drop_batch(s)
-  s.batch, s.keys, s.cut, s.tries, s.note = 0, '', 0, 0, ''
+  s.batch, s.keys, s.cut, s.tries, s.note, tally = 0, '', 0, 0, '', nil
+  call('ZREM', P .. 'calling', s.i)
   call('HDEL', slot_key(s.i), 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys')
 end
 

@@ -168,8 +168,10 @@ end
 -- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found. With more
 -- slots at work than there are to be, this one ends: the others go on.
 local function claim(s)
-  local held = meta.held
-  if held > now or call('HLEN', P .. 'slots') - call('HLEN', P .. 'held') > max_slots then return 'none' end
+  local held, slots = meta.held, slots_now()
+  local at_work = slots.all - slots.held - slots.stuck
+  if is_stuck(s) then at_work = at_work + 1 end -- it is not: it is here
+  if held > now or at_work > max_slots then return 'none' end
   for class = 0, 2 do
     while true do
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end

@@ -1,11 +1,11 @@
 -- Wake-ups and replies.
 
 -- Makes as many idle slots due as the keys that are ready could use. Those that have a call under way are not counted on: it
--- may hang until it times out.
+-- may hang until it times out; while it does, another may be made in its place, up to the cap.
 local function wake()
   if meta.waiting <= 0 then return end
-  local slots, held = call('HLEN', P .. 'slots'), call('HLEN', P .. 'held')
-  local free = math.min(max_slots - (slots - held), cap_slots - slots)
+  local slots = slots_now()
+  local free = math.min(max_slots - (slots.all - slots.held - slots.stuck), cap_slots - slots.all)
   if free <= 0 then return end
   local hold = meta.held
   if hold > now then return end
