@@ -8,7 +8,9 @@ const (
 	CodeRequestKeys        = "request.keys"         // no keys, too many, repeated, or one that cannot be sent
 	CodeRequestRobot       = "request.robotCode"    // a robotCode that cannot be sent
 	CodeRequestToken       = "request.token"        // a token that cannot be sent
-	CodeRequestCredentials = "request.credentials"  // app key or secret missing
+	CodeRequestCredentials = "request.credentials"  // app key, secret or organisation missing
+	CodeRequestTicket      = "request.suiteTicket"  // no suite ticket could be read
+	CodeTokenUnshared      = "token.unshared"       // not asked for, since the other processes could not be told of it
 	CodeRequestURL         = "request.url"          // the base URL makes no request
 	CodeNotSent            = "call.notSent"         // no connection
 	CodeCanceled           = "call.canceled"        // our own context ended
@@ -38,6 +40,10 @@ type rule struct {
 
 const (
 	hintCredentials = "check the app's key and secret, and that the base URL is that of its service (mainland or international)"
+	hintSuiteKey    = "check the suite's key and secret (appKey, appSecret), and that the base URL is that of its service (mainland or international)"
+	hintClient      = "check the app's client id and client secret (appKey, appSecret), and that the base URL is that of its service (mainland or international)"
+	hintTicket      = "put the newest suite ticket into the app's suiteTicketFile: the service pushes one to the suite's callback about every five hours"
+	hintCorp        = "check the app's corpId, and that this organisation has authorised the app"
 	hintPermission  = "give the app the permission qyapi_robot_sendmsg in the developer console"
 	hintBaseURL     = "check the base URL and the proxy settings: what answers there is not this API"
 	hintBudget      = "the organisation's calls of this month are spent: buy more, or wait for the next month"
@@ -93,17 +99,19 @@ var rules = []rule{
 
 	// Credentials, from the token calls (documented).
 	{code: "invalidClientIdOrSecret", call: AppHold, key: Transient, hint: hintCredentials},
-	{code: "invalidSuiteKey", call: AppHold, key: Transient, hint: hintCredentials},
-	{code: "invalidSuiteTicket", call: AppHold, key: Transient, hint: "the suite ticket is pushed about every five hours: hand over the newest one"},
-	{code: "invalidAuthInfo", call: AppHold, key: Transient, hint: hintCredentials},
-	{code: "invalid.client", call: AppHold, key: Transient, hint: hintCredentials},
-	{code: "unauthorized.client", call: AppHold, key: Transient, hint: hintCredentials},
+	{code: "invalidSuiteKey", call: AppHold, key: Transient, hint: hintSuiteKey},
+	{code: "invalidSuiteTicket", call: AppHold, key: Transient, hint: hintTicket},
+	{code: "invalidAuthInfo", call: AppHold, key: Transient, hint: hintCorp},
+	{code: "invalid.client", call: AppHold, key: Transient, hint: hintClient},
+	{code: "unauthorized.client", call: AppHold, key: Transient, hint: hintCorp},
 
 	// Our own: failures without a code of the service's.
 	{code: CodeRequestKeys, call: BatchKey, one: KeyDead, key: KeyDead},
 	{code: CodeRequestRobot, call: RobotDead, key: KeyDead, robotSuspect: true},
 	{code: CodeRequestToken, call: AppHold, key: Transient, hint: hintCredentials},
 	{code: CodeRequestCredentials, call: AppHold, key: Transient, hint: hintCredentials},
+	{code: CodeRequestTicket, call: AppHold, key: Transient, hint: hintTicket},
+	{code: CodeTokenUnshared, call: Transient, key: Transient, hint: "check Redis, through which the workers share the token"},
 	{code: CodeRequestURL, call: AppHold, key: Transient, hint: hintBaseURL},
 	{code: CodeNotSent, call: Transient, key: Transient, hint: hintNetwork},
 	{code: CodeCanceled, call: Transient, key: Transient},

@@ -119,6 +119,9 @@ func (o Operation) attempt() string {
 func (e *Error) what() string {
 	switch e.Class {
 	case ClassRequest:
+		if e.Code == CodeRequestTicket || e.Code == CodeTokenUnshared {
+			return "not sent"
+		}
 		return "not sent, the request is wrong"
 	case ClassNotSent:
 		return "not sent, no connection"

@@ -55,7 +55,7 @@ func FuzzReadAnswer(f *testing.F) {
 		}
 
 		now := time.Unix(1, 0)
-		token, e := readToken(r, &call{op: OpToken, scrub: newScrubber(testSecret)}, now)
+		token, e := readToken(r, &tokenCall{call: call{op: OpToken, scrub: newScrubber(testSecret)}, snake: status%2 == 1}, now, now)
 		if e == nil && (status != 200 || token.Value == "" || !token.ExpiresAt.After(now) || !token.RefreshAt.After(now) || token.RefreshAt.After(token.ExpiresAt)) {
 			t.Fatalf("token %+v of %q", token, body)
 		}

@@ -34,7 +34,7 @@ func everyText(err error) string {
 
 func assertNoLeak(t *testing.T, text string) {
 	t.Helper()
-	for _, secret := range []string{testToken, testSecret} {
+	for _, secret := range []string{testToken, testSecret, testTicket} {
 		for _, form := range []string{secret, url.QueryEscape(secret), html.EscapeString(secret), secret[4:20]} {
 			if strings.Contains(text, form) {
 				t.Errorf("%q leaks in: %s", form, text)
@@ -45,7 +45,10 @@ func assertNoLeak(t *testing.T, text string) {
 
 func TestNoFailureTellsASecret(t *testing.T) {
 	t.Parallel()
-	echoes := []string{testToken, testSecret, url.QueryEscape(testToken), url.QueryEscape(testSecret), html.EscapeString(testToken), html.EscapeString(testSecret)}
+	var echoes []string
+	for _, secret := range []string{testToken, testSecret, testTicket} {
+		echoes = append(echoes, secret, url.QueryEscape(secret), html.EscapeString(secret))
+	}
 	all := strings.Join(echoes, " ")
 	quoted := string(appendJSONString(nil, all))
 	page := "<html><title>" + all + "</title><body>" + all + "</body></html>"
@@ -67,6 +70,7 @@ func TestNoFailureTellsASecret(t *testing.T) {
 		"empty":                respond(200, ""),
 		"token of no use":      respond(200, `{"accessToken":`+string(appendJSONString(nil, testToken))+`,"expireIn":"soon","message":`+quoted+`}`),
 		"token of no header":   respond(200, `{"accessToken":`+string(appendJSONString(nil, testToken+"\n"))+`,"expireIn":7200}`),
+		"snake token":          respond(200, `{"access_token":`+string(appendJSONString(nil, testToken))+`,"expires_in":"soon","message":`+quoted+`}`),
 		"token as an object":   respond(200, `{"accessToken":{"value":`+string(appendJSONString(nil, testToken))+`}}`),
 		"reasons":              respond(400, `{"code":"notRevoke.all.messages","failedResult":{"`+testKeys(1)[0]+`":`+quoted+`}}`),
 		"reasons of objects":   respond(400, `{"code":"notRevoke.all.messages","failedResult":{"`+testKeys(1)[0]+`":{"x":`+quoted+`}}}`),
@@ -101,13 +105,23 @@ func TestNoFailureTellsASecret(t *testing.T) {
 			if text := everyText(err); strings.Contains(text, testToken) || strings.Contains(text, testToken[4:20]) {
 				t.Errorf("a recall leaks its token: %s", text)
 			}
-			token, err := client.FetchToken(t.Context(), testCredentials)
-			if err == nil {
-				t.Fatalf("a token came of it: %+v", token)
-			}
-			text := everyText(err)
-			if strings.Contains(text, testSecret) || strings.Contains(text, testSecret[4:20]) {
-				t.Errorf("a token call leaks its secret: %s", text)
+			for _, kind := range Kinds() {
+				token, err := client.FetchToken(t.Context(), credentialsOf(kind))
+				if err == nil {
+					t.Fatalf("a token came of it: %+v", token)
+				}
+				text := everyText(err)
+				if strings.Contains(name, "token") && strings.Contains(text, testToken[4:20]) {
+					t.Errorf("a token call of kind %s leaks the token: %s", kind, text)
+				}
+				for _, secret := range []string{testSecret, testTicket} {
+					if kind != KindThirdParty && secret == testTicket {
+						continue // it is not theirs
+					}
+					if strings.Contains(text, secret) || strings.Contains(text, secret[4:20]) {
+						t.Errorf("a token call of kind %s leaks %q: %s", kind, secret, text)
+					}
+				}
 			}
 		})
 	}
