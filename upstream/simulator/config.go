@@ -42,6 +42,25 @@ const (
 	AlreadyInvalid   Already = "invalid"   // invalid.processQueryKey
 )
 
+// OldTokens says what becomes of an app's older token where asking again gives a new one: unknown.
+type OldTokens string
+
+// The fates of an older token.
+const (
+	OldTokensLive OldTokens = "live" // until it expires
+	OldTokensDie  OldTokens = "die"  // at once
+)
+
+// Again says what asking again gives: unknown for the unified endpoint. (Official for the others: the same token for an internal app, a
+// new one for a third-party app.)
+type Again string
+
+// What asking again gives.
+const (
+	AgainSame Again = "same" // the same token, renewed
+	AgainNew  Again = "new"
+)
+
 // Config is how the simulator behaves. The zero value is a service without limits or latency that knows every robot, every credential
 // and every key.
 type Config struct {
@@ -56,6 +75,10 @@ type Config struct {
 	SuiteTicket string `json:"-" yaml:"suiteTicket"`
 	// TokenLifetime is how long a token lives; answers tell it in whole seconds. Default 2 h (official).
 	TokenLifetime time.Duration `json:"tokenLifetime" yaml:"tokenLifetime"`
+	// OldTokens is what becomes of an older token where asking again gives a new one. Default live.
+	OldTokens OldTokens `json:"oldTokens" yaml:"oldTokens"`
+	// UnifiedAgain is what asking again gives at the unified endpoint. Default same.
+	UnifiedAgain Again `json:"unifiedAgain" yaml:"unifiedAgain"`
 	// AnyToken accepts every token that is not empty, as of one app called "any", for clients that have no credentials.
 	AnyToken bool `json:"anyToken" yaml:"anyToken"`
 
@@ -134,6 +157,8 @@ type RecallSeen struct {
 // WithDefaults returns a copy in which everything left out is filled in.
 func (c Config) WithDefaults() Config {
 	setDefault(&c.TokenLifetime, 2*time.Hour)
+	setDefault(&c.OldTokens, OldTokensLive)
+	setDefault(&c.UnifiedAgain, AgainSame)
 	setDefault(&c.Window, 24*time.Hour)
 	setDefault(&c.Failure, FailSingle)
 	setDefault(&c.Reasons, ReasonCode)
@@ -162,6 +187,8 @@ func (c Config) Validate() error {
 	oneOf(bad, "failure", c.Failure, FailSingle, FailWhole, FailRandom)
 	oneOf(bad, "reasons", c.Reasons, ReasonCode, ReasonProse, ReasonMixed, ReasonVague)
 	oneOf(bad, "alreadyRecalled", c.AlreadyRecalled, AlreadySuccess, AlreadyNotRevoke, AlreadyInvalid)
+	oneOf(bad, "oldTokens", c.OldTokens, OldTokensLive, OldTokensDie)
+	oneOf(bad, "unifiedAgain", c.UnifiedAgain, AgainSame, AgainNew)
 	bad(c.AlreadyRecalled != AlreadySuccess && c.ForgetKeys, "alreadyRecalled: %q needs a memory of keys: leave out forgetKeys", c.AlreadyRecalled)
 	bad(c.TokenLifetime < time.Second, "tokenLifetime: %v is less than a second", c.TokenLifetime)
 	bad(c.Window < 0, "window: %v is negative", c.Window)

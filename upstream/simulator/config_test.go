@@ -16,6 +16,8 @@ func TestConfigProblems(t *testing.T) {
 		`alreadyRecalled: "maybe"`: func(c *Config) { c.AlreadyRecalled = "maybe" },
 		"needs a memory":           func(c *Config) { c.AlreadyRecalled, c.ForgetKeys = AlreadyInvalid, true },
 		"tokenLifetime":            func(c *Config) { c.TokenLifetime = time.Millisecond },
+		`oldTokens: "rust"`:        func(c *Config) { c.OldTokens = "rust" },
+		`unifiedAgain: "maybe"`:    func(c *Config) { c.UnifiedAgain = "maybe" },
 		"window":                   func(c *Config) { c.Window = -1 },
 		"flakyRate: 1.5":           func(c *Config) { c.FlakyRate = 1.5 },
 		"flakyRate: NaN":           func(c *Config) { c.FlakyRate = math.NaN() },

@@ -2,9 +2,11 @@ package simulator
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 )
 
 const (
@@ -19,6 +21,7 @@ const (
 //	POST /_sim/faults           a JSON list of FaultRule replaces all rules; [] ends all faults
 //	POST /_sim/reset            as Reset
 //	POST /_sim/revoke-tokens    as RevokeTokens
+//	POST /_sim/suite-ticket     the body is the new suite ticket, as SetSuiteTicket
 //
 // They answer callers on the same machine only.
 func (s *Simulator) control(w http.ResponseWriter, r *http.Request) {
@@ -48,8 +51,10 @@ func (s *Simulator) control(w http.ResponseWriter, r *http.Request) {
 	case "POST /_sim/revoke-tokens":
 		s.RevokeTokens()
 		tell(w, http.StatusOK, struct{}{})
+	case "POST /_sim/suite-ticket":
+		s.controlTicket(w, r)
 	default:
-		tell(w, http.StatusNotFound, controlError{"there are GET stats, GET and POST faults, POST reset and POST revoke-tokens"})
+		tell(w, http.StatusNotFound, controlError{"there are GET stats, GET and POST faults, POST reset, POST revoke-tokens and POST suite-ticket"})
 	}
 }
 
@@ -67,6 +72,19 @@ func (s *Simulator) controlFaults(w http.ResponseWriter, r *http.Request) {
 	}
 	tell(w, http.StatusOK, struct{}{})
 }
+
+func (s *Simulator) controlTicket(w http.ResponseWriter, r *http.Request) {
+	ticket, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTicketBytes))
+	if err != nil {
+		tell(w, http.StatusBadRequest, controlError{"want a suite ticket: " + err.Error()})
+		return
+	}
+	s.SetSuiteTicket(strings.TrimSpace(string(ticket)))
+	tell(w, http.StatusOK, struct{}{})
+}
+
+// maxTicketBytes bounds a suite ticket.
+const maxTicketBytes = 4096
 
 type controlError struct {
 	Error string `json:"error"`

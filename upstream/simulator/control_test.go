@@ -54,6 +54,18 @@ func TestControl(t *testing.T) {
 	if status, _ := do(http.MethodPost, "/_sim/revoke-tokens", ""); status != 200 || w.recall(w.key(Good)).code() != codeToken {
 		t.Errorf("revoke-tokens: %d", status)
 	}
+	const corp = `{"suiteKey":"s","suiteSecret":"s","authCorpId":"c","suiteTicket":"fresh"}`
+	for _, ticket := range []string{"other", " fresh\n"} {
+		if status, text := do(http.MethodPost, "/_sim/suite-ticket", ticket); status != 200 {
+			t.Errorf("suite-ticket: %d %s", status, text)
+		}
+		if got := w.post("/v1.0/oauth2/corpAccessToken", corp); (got.status == 200) != (ticket != "other") {
+			t.Errorf("with the ticket %q: %d %s", ticket, got.status, got.body)
+		}
+	}
+	if status, _ := do(http.MethodPost, "/_sim/suite-ticket", strings.Repeat("x", 5000)); status != 400 {
+		t.Errorf("a huge suite ticket: %d", status)
+	}
 	for _, other := range [][2]string{{http.MethodGet, "/_sim/reset"}, {http.MethodPost, "/_sim/stats"}, {http.MethodGet, "/_sim/"}} {
 		if status, _ := do(other[0], other[1], ""); status != 404 {
 			t.Errorf("%v: %d", other, status)

@@ -63,6 +63,7 @@ type endpoint struct {
 	api    API
 	method string
 	serve  func(*Simulator, *call, Fault) answer
+	kind   string // of token, for Stats.TokenCallsBy
 }
 
 // New checks the configuration, fills in its defaults and returns a simulator.
@@ -82,11 +83,11 @@ func New(cfg Config) (*Simulator, error) {
 		keys:   map[string]KeyInfo{},
 		routing: map[string]endpoint{
 			// Official. Note "oto" in the one and "oTo" in the other.
-			"/v1.0/robot/otoMessages/batchRecall": {APIRecall, http.MethodPost, (*Simulator).recall},
-			"/v1.0/robot/oToMessages/readStatus":  {APIReadStatus, http.MethodGet, (*Simulator).readStatus},
-			"/v1.0/oauth2/accessToken":            {APIToken, http.MethodPost, (*Simulator).internalToken},
-			"/v1.0/oauth2/corpAccessToken":        {APIToken, http.MethodPost, (*Simulator).corpToken},
-			"/v1.0/oauth2/{corpId}/token":         {APIToken, http.MethodPost, (*Simulator).unifiedToken},
+			"/v1.0/robot/otoMessages/batchRecall": {api: APIRecall, method: http.MethodPost, serve: (*Simulator).recall},
+			"/v1.0/robot/oToMessages/readStatus":  {api: APIReadStatus, method: http.MethodGet, serve: (*Simulator).readStatus},
+			"/v1.0/oauth2/accessToken":            {APIToken, http.MethodPost, (*Simulator).internalToken, "accessToken"},
+			"/v1.0/oauth2/corpAccessToken":        {APIToken, http.MethodPost, (*Simulator).corpToken, "corpAccessToken"},
+			"/v1.0/oauth2/{corpId}/token":         {APIToken, http.MethodPost, (*Simulator).unifiedToken, "unified"},
 		},
 	}
 	s.SetSuiteTicket(cfg.SuiteTicket)
@@ -206,7 +207,7 @@ func (s *Simulator) respond(c *call, ep endpoint) (answer, Fault) {
 	case APIReadStatus:
 		s.tally.add(func(st *Stats) { st.ReadStatusCalls++ })
 	case APIToken:
-		s.tally.add(func(st *Stats) { st.TokenCalls++ })
+		s.tally.add(func(st *Stats) { st.TokenCalls++; st.TokenCallsBy[ep.kind]++ })
 	}
 	if c.api != APIToken {
 		var ok bool

@@ -16,11 +16,12 @@ type Stats struct {
 	Throttled int64            `json:"throttled"` // calls answered with a Qps or Qpm code
 	Metered   int64            `json:"metered"`   // calls of this month that count against the monthly limit, readStatus included
 
-	TokenCalls        int64 `json:"tokenCalls"`
-	TokensRefused     int64 `json:"tokensRefused"` // token calls that gave none
-	ReadStatusCalls   int64 `json:"readStatusCalls"`
-	NotFound          int64 `json:"notFound"`          // calls to no known path, or with a wrong method
-	RedirectsFollowed int64 `json:"redirectsFollowed"` // calls to where the fault redirect points
+	TokenCalls        int64            `json:"tokenCalls"`
+	TokenCallsBy      map[string]int64 `json:"tokenCallsBy"`  // by endpoint: "accessToken", "corpAccessToken", "unified"
+	TokensRefused     int64            `json:"tokensRefused"` // token calls that gave none
+	ReadStatusCalls   int64            `json:"readStatusCalls"`
+	NotFound          int64            `json:"notFound"`          // calls to no known path, or with a wrong method
+	RedirectsFollowed int64            `json:"redirectsFollowed"` // calls to where the fault redirect points
 
 	KeysAsked          int64            `json:"keysAsked"`          // distinct within their call
 	KeysDistinct       int64            `json:"keysDistinct"`       // 0 if keys are forgotten, like the next three
@@ -77,7 +78,7 @@ func newTally(forgetful bool) *tally {
 }
 
 func emptyStats() Stats {
-	return Stats{Outcomes: map[string]int64{}, Faults: map[string]int64{}, KeysFailed: map[string]int64{}, CallsByRobot: map[string]int64{}, Apps: map[string]AppStats{}}
+	return Stats{Outcomes: map[string]int64{}, Faults: map[string]int64{}, KeysFailed: map[string]int64{}, CallsByRobot: map[string]int64{}, TokenCallsBy: map[string]int64{}, Apps: map[string]AppStats{}}
 }
 
 // add changes the counters under the lock.
@@ -154,7 +155,7 @@ func (t *tally) read() Stats {
 	defer t.mu.Unlock()
 	s := t.s
 	s.Outcomes, s.Faults, s.KeysFailed, s.CallsByRobot = maps.Clone(s.Outcomes), maps.Clone(s.Faults), maps.Clone(s.KeysFailed), maps.Clone(s.CallsByRobot)
-	s.Apps = map[string]AppStats{}
+	s.TokenCallsBy, s.Apps = maps.Clone(s.TokenCallsBy), map[string]AppStats{}
 	return s
 }
 

@@ -30,7 +30,7 @@ type tokens struct {
 	seed    uint64
 	mu      sync.RWMutex // guards all below
 	live    map[string]token
-	current map[string]string // app name to its token, where asking again gives the same one
+	current map[string]string // app name to its newest token
 	apps    map[string]*app
 	given   uint64
 }
@@ -58,12 +58,24 @@ func (t *tokens) caller(text string, now time.Time, anyToken bool) (*app, bool) 
 	return nil, false
 }
 
-// give returns a token for an app. again: the living one, renewed, if there is one.
-func (t *tokens) give(name string, suite, again bool, now time.Time, lifetime time.Duration) string {
+// order is what a token is to be like.
+type order struct {
+	name     string // of the app
+	suite    bool
+	again    Again     // what the app gets if it has a living token
+	old      OldTokens // what becomes of that if it gets a new one
+	lifetime time.Duration
+}
+
+// give returns a token for an app.
+func (t *tokens) give(o order, now time.Time) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text := t.current[name]
-	if tok, ok := t.live[text]; !again || !ok || !now.Before(tok.expires) {
+	text := t.current[o.name]
+	if tok, ok := t.live[text]; o.again == AgainNew || !ok || !now.Before(tok.expires) {
+		if o.old == OldTokensDie {
+			delete(t.live, text)
+		}
 		t.given++
 		rnd := mix(mix(t.seed^saltToken) ^ t.given)
 		text = fmt.Sprintf("%016x%016x", rnd, mix(rnd))
@@ -75,8 +87,8 @@ func (t *tokens) give(name string, suite, again bool, now time.Time, lifetime ti
 			}
 		}
 	}
-	t.current[name] = text
-	t.live[text] = token{app: t.app(name, suite), expires: now.Add(lifetime)}
+	t.current[o.name] = text
+	t.live[text] = token{app: t.app(o.name, o.suite), expires: now.Add(o.lifetime)}
 	return text
 }
 
@@ -119,10 +131,10 @@ func (s *Simulator) internalToken(c *call, _ Fault) answer {
 	case !s.credentials(req.AppKey, req.AppSecret):
 		return refuse(c, codeCredentials)
 	}
-	return s.camelToken(req.AppKey, false, true)
+	return s.camelToken(order{name: req.AppKey, again: AgainSame})
 }
 
-// corpToken answers corpAccessToken. Official: asking again gives a new token. Whether the old one lives on is unknown; here it does.
+// corpToken answers corpAccessToken. Official: asking again gives a new token.
 func (s *Simulator) corpToken(c *call, _ Fault) answer {
 	var req struct {
 		SuiteKey    string `json:"suiteKey"`
@@ -141,11 +153,11 @@ func (s *Simulator) corpToken(c *call, _ Fault) answer {
 	case !s.corpExists(req.AuthCorpID):
 		return refuse(c, codeAuthInfo)
 	}
-	return s.camelToken(req.SuiteKey+"@"+req.AuthCorpID, true, false)
+	return s.camelToken(order{name: req.SuiteKey + "@" + req.AuthCorpID, suite: true, again: AgainNew})
 }
 
-// unifiedToken answers the endpoint for either kind of app, whose answer is in snake case (official). Asking again gives the same token
-// (unknown). What a wrong grant_type gets is unknown.
+// unifiedToken answers the endpoint for either kind of app, whose answer is in snake case (official). What
+// asking again gives is unknown, and what a wrong grant_type gets.
 func (s *Simulator) unifiedToken(c *call, _ Fault) answer {
 	var req struct {
 		ClientID     string `json:"client_id"`
@@ -160,19 +172,23 @@ func (s *Simulator) unifiedToken(c *call, _ Fault) answer {
 	case !s.corpExists(c.corp):
 		return refuse(c, codeUnauthorized)
 	}
-	text := s.tokens.give(req.ClientID, false, true, s.cfg.Now(), s.cfg.TokenLifetime)
+	text := s.token(order{name: req.ClientID, again: s.cfg.UnifiedAgain})
 	return answer{status: http.StatusOK, body: encode(struct {
 		Token   string `json:"access_token"`
 		Expires int64  `json:"expires_in"`
 	}{text, s.tokenSeconds()})}
 }
 
-func (s *Simulator) camelToken(name string, suite, again bool) answer {
-	text := s.tokens.give(name, suite, again, s.cfg.Now(), s.cfg.TokenLifetime)
+func (s *Simulator) camelToken(o order) answer {
 	return answer{status: http.StatusOK, body: encode(struct {
 		Token   string `json:"accessToken"`
 		Expires int64  `json:"expireIn"`
-	}{text, s.tokenSeconds()})}
+	}{s.token(o), s.tokenSeconds()})}
+}
+
+func (s *Simulator) token(o order) string {
+	o.old, o.lifetime = s.cfg.OldTokens, s.cfg.TokenLifetime
+	return s.tokens.give(o, s.cfg.Now())
 }
 
 func (s *Simulator) tokenSeconds() int64 { return int64(s.cfg.TokenLifetime / time.Second) }

@@ -1,7 +1,7 @@
 package simulator
 
 import (
-	"encoding/json"
+	"maps"
 	"net/http"
 	"regexp"
 	"testing"
@@ -57,6 +57,9 @@ func TestTokenEndpoints(t *testing.T) {
 	if st.TokenCalls != 17 || st.TokensRefused != 13 { // setup made one call
 		t.Errorf("%d token calls, %d refused", st.TokenCalls, st.TokensRefused)
 	}
+	if want := (map[string]int64{"accessToken": 7, "corpAccessToken": 6, "unified": 4}); !maps.Equal(st.TokenCallsBy, want) {
+		t.Errorf("by endpoint %v, want %v", st.TokenCallsBy, want)
+	}
 	if b.sim.SetSuiteTicket("new"); b.post(corp, `{"suiteKey":"suite1","suiteSecret":"su1te","authCorpId":"corp1","suiteTicket":"tick"}`).code() != codeSuiteTicket {
 		t.Error("the old ticket still works")
 	}
@@ -95,19 +98,56 @@ func TestTokenLife(t *testing.T) {
 		t.Error("a revoked token was given out again")
 	}
 	want("third", third, "")
+}
 
-	var first, other struct{ AccessToken string }
-	const corp = `{"suiteKey":"s","suiteSecret":"s","authCorpId":"c","suiteTicket":"t"}`
-	for _, into := range []any{&first, &other} {
-		if err := json.Unmarshal([]byte(b.post("/v1.0/oauth2/corpAccessToken", corp).body), into); err != nil {
-			t.Fatal(err)
-		}
+// TestOlderTokens: asking again for a third-party app gives a new token, at the unified endpoint one or the other; and an older one lives on or
+// does not.
+func TestOlderTokens(t *testing.T) {
+	t.Parallel()
+	const corp, unified = "/v1.0/oauth2/corpAccessToken", "/v1.0/oauth2/c/token"
+	for name, tc := range map[string]struct {
+		cfg   Config
+		path  string
+		same  bool
+		older string // what a call with the older token gets
+	}{
+		"third-party":               {Config{}, corp, false, ""},
+		"third-party, old ones die": {Config{OldTokens: OldTokensDie}, corp, false, codeToken},
+		"unified":                   {Config{OldTokens: OldTokensDie}, unified, true, ""},
+		"unified, new":              {Config{UnifiedAgain: AgainNew}, unified, false, ""},
+		"unified, new, old die":     {Config{UnifiedAgain: AgainNew, OldTokens: OldTokensDie}, unified, false, codeToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, tc.cfg)
+			ask := func(app string) string {
+				t.Helper()
+				body := `{"suiteKey":"` + app + `","suiteSecret":"s","authCorpId":"c","suiteTicket":"t"}`
+				if tc.path == unified {
+					body = `{"client_id":"` + app + `","client_secret":"s","grant_type":"client_credentials"}`
+				}
+				text := regexpToken(b.post(tc.path, body).body)
+				if text == "" {
+					t.Fatal("no token")
+				}
+				return text
+			}
+			call := func(token string) string {
+				return b.do(request(http.MethodPost, recallPath, token, recallJSON(testRobot, b.key(Good)))).code()
+			}
+			first, others := ask("s"), ask("another")
+			second := ask("s")
+			if (first == second) != tc.same {
+				t.Errorf("asking again gave %q after %q", second, first)
+			}
+			if got := call(first); got != tc.older {
+				t.Errorf("the older token got %q, want %q", got, tc.older)
+			}
+			if call(second) != "" || call(others) != "" {
+				t.Error("a newest token is refused")
+			}
+		})
 	}
-	if first == other {
-		t.Error("corpAccessToken gave the same token twice")
-	}
-	want("corp, first", first.AccessToken, "")
-	want("corp, second", other.AccessToken, "")
 }
 
 func TestAnyToken(t *testing.T) {
@@ -128,7 +168,7 @@ func TestTokensAreSweptOut(t *testing.T) {
 	tok := newTokens(1)
 	now := time.Unix(1_800_000_000, 0)
 	for range 3 * maxTokens {
-		tok.give("suite@corp", true, false, now, time.Minute)
+		tok.give(order{name: "suite@corp", suite: true, again: AgainNew, lifetime: time.Minute}, now)
 		now = now.Add(time.Second)
 	}
 	if n := len(tok.live); n > maxTokens {

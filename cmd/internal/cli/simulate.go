@@ -22,6 +22,7 @@ type simulateFlags struct {
 	style     string
 	reasons   string
 	already   string
+	oldTokens string
 	faults    []string
 	statsFile string
 	list      bool
@@ -63,6 +64,9 @@ A fault is NAME (always), NAME=PROBABILITY, or NAME with fields after commas: ap
 	flags.StringSliceVar(&f.config.Robots, "robots", nil, "know only the robots `CODE,CODE`; without it, all")
 	flags.Uint64Var(&f.config.Seed, "seed", 0, "decides all that is random: the same `N` and the same calls give the same answers")
 	flags.DurationVar(&f.config.Window, "window", 24*time.Hour, "keys can be recalled for `DURATION` after sending")
+	flags.DurationVar(&f.config.TokenLifetime, "token-life", 2*time.Hour, "access tokens live for `DURATION`")
+	flags.StringVar(&f.oldTokens, "old-tokens", "live", "a third-party app's older tokens `HOW` when it asks again: live or die")
+	flags.StringVar(&f.config.SuiteTicket, "suite-ticket", "", "take only `TEXT` for a suite ticket; without it, any")
 	flags.Int64Var(&f.config.MonthlyCalls, "monthly", 0, "refuse more than `N` calls in a month; 0: no limit")
 	flags.StringVar(&f.statsFile, "stats-json", "", "at the end, write all that was counted to `FILE` as JSON")
 	flags.BoolVar(&f.list, "list-faults", false, "list the faults and what they do, and end")
@@ -82,6 +86,7 @@ func (a *app) listFaults() error {
 func (a *app) simulate(ctx context.Context, f simulateFlags) error {
 	cfg := f.config
 	cfg.Failure, cfg.Reasons, cfg.AlreadyRecalled = simulator.Failure(f.style), simulator.Reasons(f.reasons), simulator.Already(f.already)
+	cfg.OldTokens = simulator.OldTokens(f.oldTokens)
 	for _, text := range f.faults {
 		rule, err := simulator.ParseFaultRule(text)
 		if err != nil {
@@ -119,7 +124,8 @@ func (a *app) simulate(ctx context.Context, f simulateFlags) error {
 
 // inFlags words the simulator's complaints about its settings with the names of the flags.
 func inFlags(err error) error {
-	flags := map[string]string{"failure": "style", "reasons": "reason-style", "alreadyRecalled": "already", "monthlyCalls": "monthly"}
+	flags := map[string]string{"failure": "style", "reasons": "reason-style", "alreadyRecalled": "already", "monthlyCalls": "monthly", "tokenLifetime": "token-life",
+		"oldTokens": "old-tokens"}
 	var all []error
 	for line := range strings.Lines(err.Error()) {
 		name, complaint, _ := strings.Cut(strings.TrimSpace(line), ": ")

@@ -86,16 +86,18 @@ func TestSimulateErrors(t *testing.T) {
 		code int
 		want []string
 	}{
-		"fault":     {[]string{"--fault", "nope"}, ExitBadInput, []string{`--fault: no fault is called "nope"; the faults are invalid-token, `}},
-		"when":      {[]string{"--fault", "qps=2"}, ExitBadInput, []string{"--fault: fault qps: probability 2"}},
-		"address":   {[]string{"--addr", "8099"}, ExitBadInput, []string{`--addr: "8099" is not host:port`}},
-		"taken":     {[]string{"--addr", addr}, ExitFailure, []string{"choose another with --addr"}},
-		"two":       {[]string{"--rate", "-1", "--style", "odd"}, ExitBadInput, []string{`--style: "odd" is none of`, "--rate: -1 is negative"}},
-		"stats":     {[]string{"--stats-json", "/nowhere/x"}, ExitBadInput, []string{"--stats-json: /nowhere/x: no such file or directory"}},
-		"reasons":   {[]string{"--reason-style", "x"}, ExitBadInput, []string{"--reason-style: "}},
-		"already":   {[]string{"--already", "x"}, ExitBadInput, []string{"--already: "}},
-		"monthly":   {[]string{"--monthly", "-1"}, ExitBadInput, []string{"--monthly: "}},
-		"arguments": {[]string{"x"}, ExitBadInput, []string{"takes no arguments"}},
+		"fault":      {[]string{"--fault", "nope"}, ExitBadInput, []string{`--fault: no fault is called "nope"; the faults are invalid-token, `}},
+		"when":       {[]string{"--fault", "qps=2"}, ExitBadInput, []string{"--fault: fault qps: probability 2"}},
+		"address":    {[]string{"--addr", "8099"}, ExitBadInput, []string{`--addr: "8099" is not host:port`}},
+		"taken":      {[]string{"--addr", addr}, ExitFailure, []string{"choose another with --addr"}},
+		"two":        {[]string{"--rate", "-1", "--style", "odd"}, ExitBadInput, []string{`--style: "odd" is none of`, "--rate: -1 is negative"}},
+		"stats":      {[]string{"--stats-json", "/nowhere/x"}, ExitBadInput, []string{"--stats-json: /nowhere/x: no such file or directory"}},
+		"reasons":    {[]string{"--reason-style", "x"}, ExitBadInput, []string{"--reason-style: "}},
+		"already":    {[]string{"--already", "x"}, ExitBadInput, []string{"--already: "}},
+		"monthly":    {[]string{"--monthly", "-1"}, ExitBadInput, []string{"--monthly: "}},
+		"token life": {[]string{"--token-life", "1ms"}, ExitBadInput, []string{"--token-life: "}},
+		"old tokens": {[]string{"--old-tokens", "x"}, ExitBadInput, []string{"--old-tokens: "}},
+		"arguments":  {[]string{"x"}, ExitBadInput, []string{"takes no arguments"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
