@@ -2,18 +2,21 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 )
 
 const (
-	// failureRest is for how long a failure to get a token is handed out again without another request, so that many callers that
-	// come one after the other do not each ask with credentials that were just refused. Retry-After makes it longer.
+	// failureRest is for how long a failure to get a token is handed out again without another look, so that many callers that come
+	// one after the other do not each ask. It grows to as long as requests have failed already, up to longestRest; the service's own word
+	// (Retry-After, or a limit) makes it longer still.
 	failureRest = time.Second
-	// renewRest is for how long the service is not asked again to replace the same token: for an internal app it answers with the
-	// same one, renewed (documented), so a second request would tell nothing new.
+	longestRest = 30 * time.Second
+	// credentialRest is the same where somebody has to mend something: less than the pauses between the probes of a held app.
+	credentialRest = 30 * time.Second
+	// renewRest is for how long a token that took the place of a refused one is handed out, even to who says that it is refused too: a
+	// second request would tell nothing new, and where two who do not share a store end each other's tokens, it would go on for ever.
 	renewRest = 10 * time.Second
 	// earlyRest is for how long nobody tries again after an early refresh failed, while the old token is still good.
 	earlyRest = 15 * time.Second
@@ -23,49 +26,40 @@ const (
 	storeTimeout = 3 * time.Second
 	// pollFirst and pollMost bound the pause between two looks at the store while another process has the lock.
 	pollFirst = 50 * time.Millisecond
-	pollMost  = time.Second
+	pollMost  = 500 * time.Millisecond
+	// lockTTL is for how long a process that died while it asked keeps the others waiting. Who lives keeps its lock, each keepEvery.
+	lockTTL   = 5 * time.Second
+	keepEvery = lockTTL / 4
 )
-
-// TokenStore shares the token of one app between processes. Whoever can read it can act as the app until the token expires; a
-// store that keeps a Token must reveal its value on purpose, see [Token.MarshalBinary].
-type TokenStore interface {
-	// Load returns the stored token; false if there is none.
-	Load(ctx context.Context) (Token, bool, error)
-	// Save replaces it; it may be forgotten at its ExpiresAt.
-	Save(ctx context.Context, token Token) error
-	// Lock takes the right to ask for a new token; false if another has it. It frees itself after ttl. release is called once
-	// where ok is true, and must not free a lock that somebody else took since.
-	Lock(ctx context.Context, ttl time.Duration) (release func(), ok bool, err error)
-}
 
 // Tokens hands out the token of one app to any number of callers: one request for all of them in this process, and, through the
 // store, for all processes. It is safe for concurrent use.
 //
 // A token is replaced by one caller about ten minutes before its end; the others go on with the old one meanwhile, also where that
-// fails. A store that does not work costs a request of this process' own and a call of OnStoreError; it never stops tokens.
+// fails. A failure is shared as well, and asked for again only after a rest.
+//
+// A store that does not work costs an internal app a request of this process' own, and a call of OnStoreError; it never stops tokens. For the
+// other kinds, such a request could end the token that the other processes have: they go on with what they have, or wait for the store.
 type Tokens struct {
 	// OnStoreError, if set before first use, is told of every failure of the store. It may be called from any goroutine.
 	OnStoreError func(error)
 
-	fetch   func(context.Context) (Token, error)
-	store   TokenStore
-	now     func() time.Time
-	wait    func(ctx context.Context, d time.Duration) error // replaced in tests
-	lockTTL time.Duration                                    // longer than a fetch can take
+	fetch     func(context.Context) (Token, error)
+	harmless  bool // asking beside another process harms nobody
+	store     TokenStore
+	now       func() time.Time
+	wait      func(ctx context.Context, d time.Duration) error // replaced in tests, as is keepEvery
+	keepEvery time.Duration
+	patience  time.Duration // for how long another process may take to get a token
 
 	mu      sync.Mutex // guards all below
 	current Token      // zero Value: none
+	refused string     // its value, if the service refused it and nothing has replaced it yet
 	flight  *flight    // nil: nobody is getting a token
-	failed  error      // the last failure, handed out until failedTo
+	failed  error      // the last failure, handed out until failTo
 	failTo  time.Time
+	failing time.Time // since when all attempts have failed; zero if the last one has not
 	tryFrom time.Time // no early refresh before this
-	renewed renewal
-}
-
-// renewal remembers the last stale token that was replaced, and when.
-type renewal struct {
-	stale string
-	at    time.Time
 }
 
 // flight is one attempt to get a token, shared by those who wait for it. It is canceled when nobody waits any more.
@@ -78,7 +72,7 @@ type flight struct {
 	err     error
 }
 
-// NewTokens returns Tokens for an internal app. A nil store means a MemoryTokenStore of its own, a nil now means time.Now.
+// NewTokens returns Tokens for an app. A nil store means a MemoryTokenStore of its own, a nil now means time.Now.
 func NewTokens(c *Client, cred Credentials, store TokenStore, now func() time.Time) *Tokens {
 	if now == nil {
 		now = time.Now
@@ -87,11 +81,13 @@ func NewTokens(c *Client, cred Credentials, store TokenStore, now func() time.Ti
 		store = NewMemoryTokenStore(now)
 	}
 	return &Tokens{
-		fetch:   func(ctx context.Context) (Token, error) { return c.fetchToken(ctx, cred, now) },
-		store:   store,
-		now:     now,
-		wait:    pause,
-		lockTTL: c.cfg.Timeout + 5*time.Second,
+		fetch:     func(ctx context.Context) (Token, error) { return c.fetchToken(ctx, cred, now) },
+		harmless:  cred.sameToken(),
+		store:     store,
+		now:       now,
+		wait:      pause,
+		keepEvery: keepEvery,
+		patience:  2*c.cfg.Timeout + 2*lockTTL, // a refused suite ticket makes two requests
 	}
 }
 
@@ -107,31 +103,42 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // Get returns a token that is good for some time yet. Its error is always an [*Error].
-func (t *Tokens) Get(ctx context.Context) (string, error) { return t.get(ctx, "") }
+func (t *Tokens) Get(ctx context.Context) (string, error) { return t.value(ctx, "") }
 
 // Renew is for a token that the service called stale: it returns the one that replaces it. However many ask, in however many
-// processes, about the same stale token, it is replaced once. The answer can be the same value again, since the service may renew
-// a token rather than replace it; if that is refused too, the app's credentials are at fault.
-func (t *Tokens) Renew(ctx context.Context, stale string) (string, error) { return t.get(ctx, stale) }
+// processes, about the same stale token, it is replaced once. The answer can be the same value again: the service may renew
+// a token rather than replace it, and one that has just replaced another is not replaced at once. If it is refused too, the app's
+// credentials are at fault, or somebody else asks for tokens of the same app.
+func (t *Tokens) Renew(ctx context.Context, stale string) (string, error) { return t.value(ctx, stale) }
 
-func (t *Tokens) get(ctx context.Context, stale string) (string, error) {
+// Token is Get with what is known of the token.
+func (t *Tokens) Token(ctx context.Context) (Token, error) { return t.get(ctx, "") }
+
+func (t *Tokens) value(ctx context.Context, stale string) (string, error) {
+	token, err := t.get(ctx, stale)
+	return token.Value.Reveal(), err
+}
+
+func (t *Tokens) get(ctx context.Context, stale string) (Token, error) {
 	for {
 		t.mu.Lock()
-		now := t.now()
-		good := t.current.Value != "" && now.Before(t.current.ExpiresAt) && t.current.Value.Reveal() != stale
-		if stale != "" && t.renewed.stale == stale && now.Sub(t.renewed.at) < renewRest && now.Before(t.current.ExpiresAt) {
-			good = true // the service was just asked to replace it: this is what it gave
+		now, have := t.now(), t.current
+		if stale == "" && !have.justReplaced(now) && have.Value.Reveal() == t.refused {
+			stale = t.refused // somebody learnt that it is refused: a call with it would be in vain
 		}
-		early := good && !now.Before(t.current.RefreshAt)
-		value := t.current.Value.Reveal()
+		good := have.goodFor(stale, now)
+		if !good && stale != "" && have.Value.Reveal() == stale {
+			t.refused = stale
+		}
+		early := good && !now.Before(have.RefreshAt)
 		if good && (!early || t.flight != nil || now.Before(t.tryFrom)) {
 			t.mu.Unlock()
-			return value, nil
+			return have, nil
 		}
 		if !good && t.failed != nil && now.Before(t.failTo) {
 			err := t.failed
 			t.mu.Unlock()
-			return "", err
+			return Token{}, err
 		}
 		f := t.flight
 		if f == nil {
@@ -143,14 +150,25 @@ func (t *Tokens) get(ctx context.Context, stale string) (string, error) {
 		err := t.join(ctx, f)
 		switch {
 		case err != nil && good:
-			return value, nil // the refresh was early, the old one is still good
+			return have, nil // the refresh was early, the old one is still good
 		case err != nil:
-			return "", err
+			return Token{}, err
 		case f.stale == stale || f.token.Value.Reveal() != stale:
-			return f.token.Value.Reveal(), nil
+			return f.token, nil
 		}
 		// That flight was somebody's who did not know that this token is stale. Look again.
 	}
+}
+
+// goodFor says whether the token can be handed out to somebody for whom stale was refused.
+func (token Token) goodFor(stale string, now time.Time) bool {
+	return token.Value != "" && now.Before(token.ExpiresAt) && (token.Value.Reveal() != stale || token.justReplaced(now))
+}
+
+// justReplaced says whether the service was asked so lately to replace a refused token, by this one, that it is not asked again.
+func (token Token) justReplaced(now time.Time) bool {
+	age := now.Sub(token.IssuedAt) // below 0 where another process' clock is ahead
+	return token.Replaced && age < renewRest && age > -renewRest
 }
 
 // join waits for the flight to end, or for ctx.
@@ -177,17 +195,17 @@ func (t *Tokens) launch(ctx context.Context, stale string) *flight {
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &flight{done: make(chan struct{}), cancel: cancel, stale: stale}
 	t.flight = f
-	have := t.current
+	a := &attempt{Tokens: t, stale: stale, have: t.current, failing: t.failing, rest: failureRest}
 	go func() {
 		defer cancel()
-		token, err := t.obtain(detached, stale, have)
-		t.land(f, token, err)
+		token, err := a.obtain(detached)
+		t.land(f, token, err, a.rest)
 	}()
 	return f
 }
 
-// land writes the outcome of a flight and ends it.
-func (t *Tokens) land(f *flight, token Token, err error) {
+// land writes the outcome of a flight and ends it. rest is for how long a failure is handed out.
+func (t *Tokens) land(f *flight, token Token, err error, rest time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -196,18 +214,17 @@ func (t *Tokens) land(f *flight, token Token, err error) {
 	case err == nil && abandoned && t.current.ExpiresAt.After(token.ExpiresAt):
 		// A later flight has brought a later token.
 	case err == nil:
-		t.current, t.failed = token, nil
-		if f.stale != "" {
-			t.renewed = renewal{stale: f.stale, at: now}
+		t.current, t.failed, t.failing = token, nil, time.Time{}
+		if f.stale == t.refused || token.Value.Reveal() != t.refused {
+			t.refused = ""
 		}
 		if !now.Before(token.RefreshAt) {
 			t.tryFrom = now.Add(elsewhereRest)
 		}
 	case !abandoned:
-		t.failed, t.failTo, t.tryFrom = err, now.Add(failureRest), now.Add(earlyRest)
-		var e *Error
-		if errors.As(err, &e) && e.RetryAfter > failureRest {
-			t.failTo = now.Add(e.RetryAfter)
+		t.failed, t.failTo, t.tryFrom = err, now.Add(rest), now.Add(earlyRest)
+		if t.failing.IsZero() {
+			t.failing = now
 		}
 	}
 	f.token, f.err = token, err
@@ -215,91 +232,6 @@ func (t *Tokens) land(f *flight, token Token, err error) {
 		t.flight = nil
 	}
 	close(f.done)
-}
-
-// obtain gets a token from the store, or else from the service and into the store. have is what this process had.
-func (t *Tokens) obtain(ctx context.Context, stale string, have Token) (Token, error) {
-	pauses, waited := pollFirst, time.Duration(0)
-	for {
-		if token, ok := t.load(ctx, stale, have); ok {
-			return token, nil
-		}
-		release, ok, err := t.lock(ctx)
-		switch {
-		case err != nil:
-			return t.fetch(ctx)
-		case ok:
-			defer release()
-			return t.replace(ctx, stale, have)
-		case stale == "" && t.now().Before(have.ExpiresAt):
-			return have, nil // another process is refreshing it early: no need to wait
-		case waited >= t.lockTTL:
-			// The lock outlived its time, so the store is not to be trusted with it.
-			return t.replace(ctx, stale, have)
-		}
-		if err := t.wait(ctx, pauses); err != nil {
-			return Token{}, &Error{Op: OpToken, Class: ClassCanceled, Err: err}
-		}
-		waited += pauses
-		pauses = min(2*pauses, pollMost)
-	}
-}
-
-// replace asks the service, unless another process did while this one was getting the lock.
-func (t *Tokens) replace(ctx context.Context, stale string, have Token) (Token, error) {
-	if token, ok := t.load(ctx, stale, have); ok {
-		return token, nil
-	}
-	token, err := t.fetch(ctx)
-	if err != nil {
-		return Token{}, err
-	}
-	limited, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if err := t.store.Save(limited, token); err != nil {
-		t.storeFailed("save", err)
-	}
-	return token, nil
-}
-
-func (t *Tokens) lock(ctx context.Context) (release func(), ok bool, err error) {
-	limited, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	release, ok, err = t.store.Lock(limited, t.lockTTL)
-	if err != nil {
-		t.storeFailed("lock", err)
-	}
-	return release, ok, err
-}
-
-// load returns the stored token if it will do: not due for refresh, and newer than the stale one. The service may renew a token without
-// changing it, so one with the same value counts as newer where it ends later than the copy that this process had.
-func (t *Tokens) load(ctx context.Context, stale string, have Token) (Token, bool) {
-	limited, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	token, ok, err := t.store.Load(limited)
-	if err != nil {
-		t.storeFailed("load", err)
-		return Token{}, false
-	}
-	now := t.now()
-	if !ok || !isHeaderValue(token.Value.Reveal()) || !now.Before(token.ExpiresAt) {
-		return Token{}, false
-	}
-	if token.RefreshAt.IsZero() {
-		token.RefreshAt = refreshAt(now, token.ExpiresAt)
-		if token.Value == have.Value && !token.ExpiresAt.After(have.ExpiresAt.Add(time.Second)) {
-			token.RefreshAt = have.RefreshAt // the copy we had, or else it would be put off by half of the rest, again and again
-		}
-	}
-	if !now.Before(token.RefreshAt) {
-		return Token{}, false
-	}
-	if stale != "" && token.Value.Reveal() == stale {
-		sameCopy := have.Value != token.Value || !token.ExpiresAt.After(have.ExpiresAt.Add(time.Second))
-		return token, !sameCopy
-	}
-	return token, true
 }
 
 func (t *Tokens) storeFailed(what string, err error) {

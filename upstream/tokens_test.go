@@ -246,6 +246,9 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
+// restOfMany is longer than any failure rests.
+const restOfMany = time.Minute
+
 func TestFailedEarlyRefreshKeepsTheToken(t *testing.T) {
 	t.Parallel()
 	b := setupTokens(t)
@@ -264,36 +267,66 @@ func TestFailedEarlyRefreshKeepsTheToken(t *testing.T) {
 		t.Errorf("got the expired token %q", token)
 	}
 	b.issuer.broken.Store(nil)
-	b.clock.advance(failureRest)
+	b.clock.advance(restOfMany)
 	mustGet(t, b.Tokens, "tok-5")
 }
 
 func TestBadCredentialsAreNotAskedAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setupTokens(t)
-	bad := respond(400, `{"code":"invalidClientIdOrSecret","message":"no"}`)
-	b.issuer.broken.Store(&bad)
-	for range 5 {
-		_, err := b.Get(t.Context())
-		if e := asError(t, err); e.Verdict(0).Scope != AppHold || !strings.Contains(err.Error(), "check the app's key and secret") {
-			t.Fatalf("got %v", err)
+	other := b.another(b.store)
+	mustFail := func(hint string) {
+		t.Helper()
+		for _, tokens := range []*Tokens{b.Tokens, other, b.Tokens} {
+			_, err := tokens.Get(t.Context())
+			if e := asError(t, err); !strings.Contains(err.Error(), hint) {
+				t.Fatalf("got %v, want it to say %q", e, hint)
+			}
 		}
 	}
+	bad := respond(400, `{"code":"invalidClientIdOrSecret","message":"no"}`)
+	b.issuer.broken.Store(&bad)
+	mustFail("check the app's key and secret")
 	b.mustHaveAsked(t, 1)
-	b.clock.advance(failureRest)
-	_, _ = b.Get(t.Context())
+	b.clock.advance(credentialRest - time.Second)
+	mustFail("check the app's key and secret")
+	b.mustHaveAsked(t, 1)
+	b.clock.advance(time.Second)
+	mustFail("check the app's key and secret")
 	b.mustHaveAsked(t, 2)
 
 	busy := respond(429, `{}`, "Retry-After", "60")
 	b.issuer.broken.Store(&busy)
-	b.clock.advance(failureRest)
-	_, _ = b.Get(t.Context())
+	b.clock.advance(credentialRest)
+	mustFail("429")
 	b.clock.advance(59 * time.Second)
-	_, _ = b.Get(t.Context())
+	mustFail("429")
 	b.mustHaveAsked(t, 3)
 	b.issuer.broken.Store(nil)
 	b.clock.advance(time.Second)
 	mustGet(t, b.Tokens, "tok-4")
+}
+
+// TestFailuresRestLongerAndLonger: trouble of the service is asked about again after 1, 1, 2, 4 ... 30 s, by all processes together.
+func TestFailuresRestLongerAndLonger(t *testing.T) {
+	t.Parallel()
+	b := setupTokens(t)
+	other := b.another(b.store)
+	down := respond(500, `{"code":"system.error"}`)
+	b.issuer.broken.Store(&down)
+	for i, rest := range []int{1, 1, 2, 4, 8, 16, 30, 30} {
+		for range rest {
+			for _, tokens := range []*Tokens{b.Tokens, other} {
+				if _, err := tokens.Get(t.Context()); asError(t, err).Verdict(0).Scope != Transient {
+					t.Fatal(err)
+				}
+			}
+			if got := b.issuer.asked.Load(); got != int64(i+1) {
+				t.Fatalf("asked %d times in rest %d", got, i+1)
+			}
+			b.clock.advance(time.Second)
+		}
+	}
 }
 
 // TestShortLivedTokenIsNoLoop: a token that is over before it arrives is handed out once, not asked for without end.

@@ -48,6 +48,7 @@ type pipeline struct {
 type appState struct {
 	App
 	store   *keystore.Store
+	shared  *tokenstore.Store // behind tokens
 	tokens  *upstream.Tokens
 	latency *dispatch.Latency
 }
@@ -110,9 +111,8 @@ func (p *pipeline) addApp(a App) error {
 		return err
 	}
 	s.store = keystore.New(p.rdb, a.Name, params, nil)
-	s.tokens = upstream.NewTokens(p.client, a.Credentials, tokenstore.New(p.rdb, keystore.Prefix(a.Name)), nil)
-	s.tokens.OnStoreError = func(err error) {
-		p.log.Warn("the shared token could not be used; this worker gets one of its own", zap.String("app", a.Name), zap.Error(err))
+	if err := p.addTokens(s); err != nil {
+		return err
 	}
 	for _, r := range a.Robots {
 		if other, taken := p.robots[r]; taken {

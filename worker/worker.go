@@ -31,6 +31,8 @@ type App struct {
 type Config struct {
 	Apps     []App
 	Upstream upstream.Config
+	// TokenKey encrypts the access tokens that workers share in Redis, with AES-256: 32 bytes, or empty for no encryption.
+	TokenKey upstream.Secret
 
 	Linger          time.Duration // how long fewer than 20 keys wait for company; urgent ones never do
 	Window          time.Duration // within which a message can be recalled
@@ -141,6 +143,9 @@ func (w *Worker) Start(ctx context.Context) error {
 		if err := a.store.Register(ctx); err != nil {
 			return err
 		}
+	}
+	if err := w.p.forgetTokenFailures(ctx); err != nil {
+		return err
 	}
 	w.started = true
 	w.p.drainer.start()

@@ -28,7 +28,7 @@ import (
 //	dingrecall:{app}:outbox               hash    dead letters that the queue does not have yet
 //	dingrecall:{app}:deadrobots           hash    robot -> why all its waiting keys die
 //	dingrecall:{app}:cancelled            set     incidents
-//	dingrecall:{app}:token[:lock]         string  the shared access token (see worker/internal/tokenstore)
+//	dingrecall:{app}:token[:lock|failed]  string  the shared access token (see worker/internal/tokenstore)
 //
 // The scripts build these names from the prefix in KEYS[1]; this file and scripts/lib are the only places that do.
 const root = "dingrecall:"
