@@ -4,10 +4,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"dingrecall/upstream"
 )
 
 // appPath is the path of a key of the i-th app.
 func appPath(i int, key string) string { return fmt.Sprintf("apps[%d].%s", i, key) }
+
+// newApp is an app of which nothing is said yet.
+func newApp(name string) App {
+	return App{Name: name, Kind: upstream.KindInternal, Rate: DefaultRate, MonthlyCalls: DefaultMonthlyCalls}
+}
 
 // readApps reads the apps of the file and the environment's words on them, or makes the one app of RECALL_APP_KEY.
 func (l *loader) readApps() {
@@ -17,7 +24,7 @@ func (l *loader) readApps() {
 			l.problem(l.fileLabel(), fmt.Sprintf("apps[%d]", i), "", "is not a section; write name:, appKey: and so on below the hyphen")
 			section = nil
 		}
-		app := App{Rate: DefaultRate, MonthlyCalls: DefaultMonthlyCalls}
+		app := newApp("")
 		l.appFromFile(i, section, &app)
 		l.appFromEnv(i, &app, func(suffix string) string { return appEnvPrefix(app.Name) + suffix })
 		l.cfg.Apps = append(l.cfg.Apps, app)
@@ -48,7 +55,7 @@ func (l *loader) singleApp() {
 		}
 		return
 	}
-	app := App{Name: DefaultAppName, Rate: DefaultRate, MonthlyCalls: DefaultMonthlyCalls}
+	app := newApp(DefaultAppName)
 	l.cfg.sources[appPath(0, "name")] = given[0]
 	l.appFromEnv(0, &app, singleAppEnv)
 	if app.AppKey == "" && !l.problems.has(appPath(0, "appKey")) {
@@ -67,9 +74,11 @@ func (l *loader) appFromFile(i int, section map[string]any, app *App) {
 	for _, key := range slices.Sorted(maps.Keys(section)) {
 		path, value := appPath(i, key), section[key]
 		leaf, known := leaves[key]
+		secret := slices.IndexFunc(appSecrets, func(s appSecret) bool { return s.key == key })
 		switch {
-		case key == "appSecret":
-			l.problem(name, path, "", "a secret does not belong in this file; set %sAPP_SECRET, or appSecretFile to a file that holds it", appEnvHint(section))
+		case secret >= 0:
+			l.problem(name, path, "", "a secret does not belong in this file; set %s%s, or %s to a file that holds it", appEnvHint(section),
+				appSecrets[secret].suffix, appSecrets[secret].fileKey)
 		case !known:
 			l.problem(name, quoteKey(path), "", "is not a key of an app%s", didYouMean(key, slices.Sorted(maps.Keys(leaves))))
 		case value == nil:
@@ -91,13 +100,13 @@ func appEnvHint(section map[string]any) string {
 	return "RECALL_APPS_<NAME>_"
 }
 
-// appFromEnv lets the environment have its say on an app, and reads the app's secret.
+// appFromEnv lets the environment have its say on an app, and reads the app's secrets.
 func (l *loader) appFromEnv(i int, app *App, nameOf func(suffix string) string) {
 	leaves := map[string]leaf{}
 	for _, leaf := range app.leaves() {
 		leaves[leaf.path] = leaf
 	}
-	inline, inlineEnv := "", ""
+	inline := map[string]string{} // secrets, by key
 	for _, key := range appEnvKeys {
 		name := nameOf(key.suffix)
 		value := l.env[name]
@@ -106,8 +115,8 @@ func (l *loader) appFromEnv(i int, app *App, nameOf func(suffix string) string) 
 			continue
 		}
 		path := appPath(i, key.key)
-		if key.key == "appSecret" {
-			inline, inlineEnv = value, name
+		if slices.ContainsFunc(appSecrets, func(s appSecret) bool { return s.key == key.key }) {
+			inline[key.key] = value
 			continue
 		}
 		l.cfg.sources[path] = name
@@ -118,16 +127,29 @@ func (l *loader) appFromEnv(i int, app *App, nameOf func(suffix string) string) 
 	if l.sources.SkipAppSecrets {
 		return
 	}
-	path, filePath := appPath(i, "appSecret"), appPath(i, "appSecretFile")
-	target := secretTarget{&app.AppSecret, &app.AppSecretFile}
+	targets := map[string]secretTarget{"appSecret": {&app.AppSecret, &app.AppSecretFile}, "suiteTicket": {&app.SuiteTicket, &app.SuiteTicketFile}}
+	for _, secret := range appSecrets {
+		l.appSecret(i, secret, targets[secret.key], inline[secret.key], nameOf)
+	}
+	l.warnOfTicket(i, app)
+}
+
+// appSecret reads one secret of an app: from its variable, whose value is inline, or else from its file. The suite ticket's file is only tried:
+// it is read for each request.
+func (l *loader) appSecret(i int, s appSecret, target secretTarget, inline string, nameOf func(suffix string) string) {
+	path, filePath, env, fileEnv := appPath(i, s.key), appPath(i, s.fileKey), nameOf(s.suffix), nameOf(s.suffix+"_FILE")
 	switch {
 	case inline != "":
-		if l.cfg.sources[filePath] == nameOf("APP_SECRET_FILE") {
-			l.problem(inlineEnv, path, "", "is set, and so is %s; unset one of them", nameOf("APP_SECRET_FILE"))
+		if l.cfg.sources[filePath] == fileEnv {
+			l.problem(env, path, "", "is set, and so is %s; unset one of them", fileEnv)
 		}
-		app.AppSecretFile = ""
-		l.setSecret(target.secret, inline, inlineEnv, path)
-	case app.AppSecretFile != "":
+		*target.file = ""
+		l.cfg.sources[path] = env
+		l.setSecret(target.secret, inline, env, path)
+	case *target.file == "":
+	case s.key == "suiteTicket":
+		l.tryTicketFile(target, l.cfg.sources[filePath], filePath)
+	default:
 		l.secretFile(target, l.cfg.sources[filePath], filePath)
 	}
 }

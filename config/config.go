@@ -40,6 +40,11 @@ type Redis struct {
 	Password upstream.Secret
 	// PasswordFile is a file that holds the password; a trailing newline is not part of it.
 	PasswordFile string
+	// TokenKey encrypts the access tokens that workers share in Redis: 32 bytes, as they are. From RECALL_REDIS_TOKEN_KEY or TokenKeyFile, in
+	// base64 or hex, never from the configuration file. Default "": tokens are in Redis in clear.
+	TokenKey upstream.Secret
+	// TokenKeyFile is a file that holds the key, in base64 or hex.
+	TokenKeyFile string
 	// DB is the number of the database. Default 0.
 	DB int
 	// TLS encrypts the connection; the server's certificate is checked against the system's roots. Default false.
@@ -50,12 +55,21 @@ type Redis struct {
 type App struct {
 	// Name is the app's name in commands, metrics and Redis key names: [a-z0-9][a-z0-9._-]{0,63}. Changing it orphans what waits.
 	Name string
-	// AppKey is the app's public identifier at DingTalk (also called client id).
+	// Kind is how the app gets its tokens: internal, third-party or unified. Default internal.
+	Kind upstream.Kind
+	// AppKey is the app's public identifier at DingTalk (also called client id; of a third-party app, suite key).
 	AppKey string
 	// AppSecret comes from RECALL_APPS_<NAME>_APP_SECRET or AppSecretFile, never from the configuration file.
 	AppSecret upstream.Secret
 	// AppSecretFile is a file that holds the secret; a trailing newline is not part of it.
 	AppSecretFile string
+	// CorpID is the organisation whose messages are recalled. For the kinds third-party and unified.
+	CorpID string
+	// SuiteTicket is the suite ticket of a third-party app as RECALL_APPS_<NAME>_SUITE_TICKET has it, never from the configuration file. It
+	// cannot change while the program runs, and the service pushes another one about every five hours: for a short run only.
+	SuiteTicket upstream.Secret
+	// SuiteTicketFile is a file that holds the newest suite ticket. It is read for each request of a token.
+	SuiteTicketFile string
 	// Rate is the limit in calls a second over all workers together. Default 20, the standard edition's; 0 is no limit.
 	// A call carries up to 20 keys, so 20 calls a second are up to 400 keys a second.
 	Rate float64

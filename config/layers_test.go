@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dingrecall/upstream"
 )
 
 func TestLaterSourcesWin(t *testing.T) {
@@ -79,7 +81,7 @@ func TestRedisURL(t *testing.T) {
 	s := sourcesOf(files(valid))
 	s.Flags = map[string]Flag{"redis.addr": {Name: "--redis", Value: "redis://other:1/9"}}
 	cfg := mustLoad(t, s)
-	if want := (Redis{Addr: "other:1", DB: 9, Username: "recall", Password: redisSecret, PasswordFile: "etc/redis-password"}); cfg.Redis != want {
+	if want := (Redis{Addr: "other:1", DB: 9, Username: "recall", Password: redisSecret, PasswordFile: "etc/redis-password", TokenKey: tokenKey, TokenKeyFile: "etc/token-key"}); cfg.Redis != want {
 		t.Errorf("got %+v, want %+v", cfg.Redis, want)
 	}
 }
@@ -87,7 +89,7 @@ func TestRedisURL(t *testing.T) {
 func TestSingleAppFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	cfg := mustLoad(t, Sources{Environ: []string{"RECALL_APP_KEY=dingx", "RECALL_APP_SECRET=" + mainSecret}})
-	want := []App{{Name: "default", AppKey: "dingx", AppSecret: mainSecret, Rate: 20, MonthlyCalls: 5000, Robots: []string{"*"}}}
+	want := []App{{Name: "default", Kind: upstream.KindInternal, AppKey: "dingx", AppSecret: mainSecret, Rate: 20, MonthlyCalls: 5000, Robots: []string{"*"}}}
 	if !reflect.DeepEqual(cfg.Apps, want) {
 		t.Errorf("got %#v, want %#v", cfg.Apps, want)
 	}
@@ -143,6 +145,13 @@ func TestBadEnvironment(t *testing.T) {
 		"short token":        {[]string{"RECALL_ADMIN_TOKEN=hunter22"}, "RECALL_ADMIN_TOKEN: admin.token: is too short"},
 		"secret, no key":     {[]string{"RECALL_APP_SECRET=hunter22"}, "RECALL_APP_SECRET: apps[0].appKey: is missing; set RECALL_APP_KEY too"},
 		"bad rate":           {[]string{"RECALL_APP_KEY=k", "RECALL_APP_RATE=NaN"}, "RECALL_APP_RATE: apps[0].rate: NaN is not a number"},
+		"token key":          {[]string{"RECALL_REDIS_TOKEN_KEY=hunter22"}, "RECALL_REDIS_TOKEN_KEY: redis.tokenKey: is not a key of 32 bytes"},
+		"two token keys":     {[]string{"RECALL_REDIS_TOKEN_KEY=" + tokenKeyText, "RECALL_REDIS_TOKEN_KEY_FILE=f"}, "unset one of them"},
+		"two tickets": {[]string{"RECALL_APP_KEY=k", "RECALL_APP_KIND=third-party", "RECALL_APP_CORP_ID=c", "RECALL_APP_SUITE_TICKET=hunter22",
+			"RECALL_APP_SUITE_TICKET_FILE=f"}, "RECALL_APP_SUITE_TICKET: apps[0].suiteTicket: is set, and so is RECALL_APP_SUITE_TICKET_FILE"},
+		"ticket of nobody":   {[]string{"RECALL_APP_KEY=k", "RECALL_APP_SUITE_TICKET=hunter22"}, "RECALL_APP_SUITE_TICKET: apps[0].suiteTicket: is for the kind third-party alone"},
+		"ticket, two lines":  {[]string{"RECALL_APP_KEY=k", "RECALL_APP_KIND=third-party", "RECALL_APP_CORP_ID=c", "RECALL_APP_SUITE_TICKET=hunter22\nx"}, "holds a line break"},
+		"organisation":       {[]string{"RECALL_APP_KEY=k", "RECALL_APP_KIND=unified", "RECALL_APP_CORP_ID=a/b"}, `RECALL_APP_CORP_ID: apps[0].corpId: "a/b" is not a corpId`},
 		"open admin address": {[]string{"RECALL_ADMIN_ADDR=:8080"}, `":8080" can be reached from other machines and needs a token`},
 	} {
 		t.Run(name, func(t *testing.T) {

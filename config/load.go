@@ -12,6 +12,8 @@ import (
 
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
+
+	"dingrecall/upstream"
 )
 
 // Sources is where a configuration comes from. Later ones win: defaults, File, Environ, Flags.
@@ -143,9 +145,14 @@ func (l *loader) apply() {
 func (l *loader) readSecrets() {
 	targets := map[string]secretTarget{
 		"redis.password": {&l.cfg.Redis.Password, &l.cfg.Redis.PasswordFile},
+		"redis.tokenKey": {&l.cfg.Redis.TokenKey, &l.cfg.Redis.TokenKeyFile},
 		"admin.token":    {&l.cfg.Admin.Token, &l.cfg.Admin.TokenFile},
 	}
 	for _, place := range secretPlaces {
+		if place.path == "redis.tokenKey" && l.sources.SkipAppSecrets {
+			delete(l.env, place.env) // only who has tokens has a use for it
+			continue
+		}
 		target := targets[place.path]
 		l.cfg.sources[place.path] = l.cfg.sources[place.fileKey]
 		if value := l.env[place.env]; value != "" {
@@ -160,6 +167,7 @@ func (l *loader) readSecrets() {
 		}
 		delete(l.env, place.env)
 	}
+	l.decodeTokenKey()
 }
 
 // relative finds a file that is named in the configuration file beside that file, and any other where the process stands.
@@ -212,15 +220,20 @@ func (c *Config) RequireApps() error {
 	}
 	var problems Problems
 	for i, app := range c.Apps {
-		if app.AppSecret != "" {
-			continue
+		where := func(suffix string) string {
+			if c.sources[appPath(i, "appKey")] == singleAppEnv("APP_KEY") {
+				return singleAppEnv(suffix)
+			}
+			return appEnvPrefix(app.Name) + suffix
 		}
-		where := appEnvPrefix(app.Name) + "APP_SECRET"
-		if c.sources[appPath(i, "appKey")] == singleAppEnv("APP_KEY") {
-			where = singleAppEnv("APP_SECRET")
+		if app.AppSecret == "" {
+			problems = append(problems, Problem{Path: appPath(i, "appSecret"), Message: fmt.Sprintf(
+				"of app %q is missing; set %s, or appSecretFile to a file that holds it", app.Name, where("APP_SECRET"))})
 		}
-		problems = append(problems, Problem{Path: appPath(i, "appSecret"), Message: fmt.Sprintf(
-			"of app %q is missing; set %s, or appSecretFile to a file that holds it", app.Name, where)})
+		if app.Kind == upstream.KindThirdParty && app.SuiteTicketFile == "" && app.SuiteTicket == "" {
+			problems = append(problems, Problem{Path: appPath(i, "suiteTicketFile"), Message: fmt.Sprintf(
+				"of app %q is missing; set it, or %s, to a file that holds the newest suite ticket", app.Name, where("SUITE_TICKET_FILE"))})
+		}
 	}
 	return problems.Err()
 }

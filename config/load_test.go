@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,7 @@ redis:
   addr: redis.example.com:6380
   username: recall
   passwordFile: redis-password
+  tokenKeyFile: token-key
   db: 3
   tls: true
 upstream:
@@ -35,8 +37,11 @@ apps:
     monthlyCalls: 200000
     robots: ["*"]
   - name: side.app
+    kind: third-party
     appKey: dingside
     appSecretFile: /abs/side-secret
+    corpId: dingcorp
+    suiteTicketFile: suite-ticket
     robots: [robot1, robot2]
 worker:
   linger: 2s
@@ -67,9 +72,14 @@ const (
 	mainSecret  = "s3cret-of-main"
 	sideSecret  = "s3cret-of-side"
 	adminSecret = "t0ken-of-the-admin-page"
+	ticket      = "t1cket-of-the-suite"
+	tokenKey    = "the-key-for-tokens-has-32-bytes."
 )
 
-var allSecrets = []string{redisSecret, mainSecret, sideSecret, adminSecret}
+var (
+	tokenKeyText = base64.StdEncoding.EncodeToString([]byte(tokenKey))
+	allSecrets   = []string{redisSecret, mainSecret, sideSecret, adminSecret, ticket, tokenKey, tokenKeyText}
+)
 
 // files is the disk of a test.
 func files(yaml string) map[string]string {
@@ -79,6 +89,8 @@ func files(yaml string) map[string]string {
 		"etc/main-secret":    mainSecret + "\r\n",
 		"/abs/side-secret":   sideSecret,
 		"etc/admin-token":    adminSecret + "\n",
+		"etc/token-key":      tokenKeyText + "\n",
+		"etc/suite-ticket":   ticket + "\n",
 	}
 }
 
@@ -121,13 +133,14 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	t.Parallel()
 	got := mustLoad(t, sourcesOf(files(valid)))
 	want := &Config{
-		Redis: Redis{Addr: "redis.example.com:6380", Username: "recall", Password: redisSecret, PasswordFile: "etc/redis-password", DB: 3, TLS: true},
+		Redis: Redis{Addr: "redis.example.com:6380", Username: "recall", Password: redisSecret, PasswordFile: "etc/redis-password", TokenKey: tokenKey, TokenKeyFile: "etc/token-key", DB: 3, TLS: true},
 		Upstream: upstream.Config{
 			BaseURL: "https://api.dingtalk.io", Timeout: 11 * time.Second, MaxResponseBytes: 65536, MaxConns: 12,
 		},
 		Apps: []App{
-			{Name: "main", AppKey: "dingmain", AppSecret: mainSecret, AppSecretFile: "etc/main-secret", Rate: 60.5, MonthlyCalls: 200000, Robots: []string{"*"}},
-			{Name: "side.app", AppKey: "dingside", AppSecret: sideSecret, AppSecretFile: "/abs/side-secret", Rate: 20, MonthlyCalls: 5000, Robots: []string{"robot1", "robot2"}},
+			{Name: "main", Kind: upstream.KindInternal, AppKey: "dingmain", AppSecret: mainSecret, AppSecretFile: "etc/main-secret", Rate: 60.5, MonthlyCalls: 200000, Robots: []string{"*"}},
+			{Name: "side.app", Kind: upstream.KindThirdParty, AppKey: "dingside", AppSecret: sideSecret, AppSecretFile: "/abs/side-secret", CorpID: "dingcorp",
+				SuiteTicketFile: "etc/suite-ticket", Rate: 20, MonthlyCalls: 5000, Robots: []string{"robot1", "robot2"}},
 		},
 		Worker: Worker{
 			Linger: 2 * time.Second, Window: 23 * time.Hour, Margin: 3 * time.Minute, DeadRetention: 100 * time.Hour, LedgerRetention: 50 * time.Hour,
@@ -185,6 +198,9 @@ func TestSpoiled(t *testing.T) {
 		{"username: recall", "username: a b", "redis.username", "space"},
 		{"passwordFile: redis-password", "passwordFile: nowhere", "redis.passwordFile", `"etc/nowhere" cannot be read: no such file`},
 		{"passwordFile: redis-password", "password: x", "redis.password", "set RECALL_REDIS_PASSWORD, or redis.passwordFile"},
+		{"tokenKeyFile: token-key", "tokenKeyFile: nowhere", "redis.tokenKeyFile", `"etc/nowhere" cannot be read: no such file`},
+		{"tokenKeyFile: token-key", "tokenKeyFile: admin-token", "redis.tokenKey", "is not a key of 32 bytes in base64 or hex; make one with"},
+		{"tokenKeyFile: token-key", "tokenKey: x", "redis.tokenKey", "set RECALL_REDIS_TOKEN_KEY, or redis.tokenKeyFile"},
 		{"db: 3", "db: -1", "redis.db", "-1 is out of range"},
 		{"db: 3", "db: 1.5", "redis.db", "1.5 is not a whole number"},
 		{"db: 3", `db: "3"`, "redis.db", `"3" is not a whole number`},
@@ -236,6 +252,15 @@ func TestSpoiled(t *testing.T) {
 		{"name: main", "nothing: main", "apps[0].nothing", "not a key of an app"},
 		{"name: main", "name: side.app", "apps[1].name", `"side.app" is the name of apps[0] already`},
 		{"name: main", "name: side-app", "apps[1].name", "have the same variables, RECALL_APPS_SIDE_APP_"},
+		{"kind: third-party", "kind: thirdparty", "apps[1].kind", `"thirdparty" is not known; choose one of internal, third-party, unified`},
+		{"kind: third-party", "kind: ''", "apps[1].kind", "is not known"},
+		{"kind: third-party", "kind: unified", "apps[1].suiteTicketFile", "is for the kind third-party alone; take it out (this app's kind is unified)"},
+		{"corpId: dingcorp", "corpId: $CORPID$", "apps[1].corpId", `"$CORPID$" is not a corpId`},
+		{"corpId: dingcorp", "corpId: ''", "apps[1].corpId", "is missing; the kind third-party needs the organisation"},
+		{"corpId: dingcorp", "rate: 1", "apps[1].corpId", "is missing"},
+		{"suiteTicketFile: suite-ticket", "suiteTicket: x", "apps[1].suiteTicket", "set RECALL_APPS_SIDE_APP_SUITE_TICKET, or suiteTicketFile to a file"},
+		{"appKey: dingmain", "corpId: dingcorp\n    appKey: dingmain", "apps[0].corpId", "is not for an internal app"},
+		{"appKey: dingmain", "kind: unified\n    appKey: dingmain", "apps[0].corpId", "is missing; the kind unified needs"},
 		{"appKey: dingmain", "appKey: 12345", "apps[0].appKey", "12345 is not text"},
 		{"appKey: dingmain", "appKey: ''", "apps[0].appKey", "is missing"},
 		{"appKey: dingmain", "appKey: a b", "apps[0].appKey", "space"},

@@ -10,7 +10,7 @@ import (
 // that is not as "".
 func (c *Config) Redacted() string {
 	var b strings.Builder
-	secrets := map[string]upstream.Secret{"redis.password": c.Redis.Password, "admin.token": c.Admin.Token}
+	secrets := map[string]upstream.Secret{"redis.password": c.Redis.Password, "redis.tokenKey": c.Redis.TokenKey, "admin.token": c.Admin.Token}
 	secretOf := map[string]string{}
 	for _, place := range secretPlaces {
 		secretOf[place.fileKey] = place.path
@@ -45,8 +45,13 @@ func (c *Config) printApps(b *strings.Builder) {
 		app := &c.Apps[i]
 		lead := "  - "
 		for _, leaf := range app.leaves() {
-			if leaf.path == "appSecretFile" {
+			switch leaf.path {
+			case "appSecretFile":
 				b.WriteString(lead + "appSecret: " + redact(app.AppSecret) + "\n")
+			case "suiteTicketFile":
+				if app.SuiteTicket != "" { // seldom, and then instead of the file
+					b.WriteString(lead + "suiteTicket: " + redact(app.SuiteTicket) + "\n")
+				}
 			}
 			b.WriteString(lead + leaf.path + ": " + leaf.text() + "\n")
 			lead = "    "

@@ -13,8 +13,8 @@ func TestRedacted(t *testing.T) {
 	cfg := mustLoad(t, sourcesOf(files(valid)))
 	text := cfg.Redacted()
 	noSecretIn(t, "the printed configuration", text)
-	if n := strings.Count(text, `"[redacted]"`); n != len(allSecrets) {
-		t.Errorf("%d secrets are shown as set, want %d:\n%s", n, len(allSecrets), text)
+	if n, want := strings.Count(text, `"[redacted]"`), 5; n != want { // Redis's two, two apps', the admin token; a ticket is read later
+		t.Errorf("%d secrets are shown as set, want %d:\n%s", n, want, text)
 	}
 	if text := Defaults().Redacted(); !strings.Contains(text, `password: ""`) || strings.Contains(text, "[redacted]") {
 		t.Errorf("secrets that are not set:\n%s", text)

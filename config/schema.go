@@ -17,6 +17,7 @@ func (c *Config) leaves() []leaf {
 		stringLeaf("redis.addr", &c.Redis.Addr, checkHostPort),
 		stringLeaf("redis.username", &c.Redis.Username, checkWord),
 		stringLeaf("redis.passwordFile", &c.Redis.PasswordFile, nil),
+		stringLeaf("redis.tokenKeyFile", &c.Redis.TokenKeyFile, nil),
 		intLeaf("redis.db", &c.Redis.DB, 0, math.MaxInt32),
 		boolLeaf("redis.tls", &c.Redis.TLS),
 		stringLeaf("upstream.baseURL", &c.Upstream.BaseURL, checkBaseURL),
@@ -49,8 +50,11 @@ func (c *Config) leaves() []leaf {
 func (a *App) leaves() []leaf {
 	return []leaf{
 		stringLeaf("name", &a.Name, checkAppName),
+		stringLeaf("kind", (*string)(&a.Kind), oneOf(kinds()...)),
 		stringLeaf("appKey", &a.AppKey, checkAppKey),
 		stringLeaf("appSecretFile", &a.AppSecretFile, nil),
+		stringLeaf("corpId", &a.CorpID, checkCorpID),
+		stringLeaf("suiteTicketFile", &a.SuiteTicketFile, nil),
 		floatLeaf("rate", &a.Rate, 0, 1_000_000),
 		intLeaf("monthlyCalls", &a.MonthlyCalls, 0, math.MaxInt32),
 		listLeaf("robots", &a.Robots, checkRobots),
@@ -63,6 +67,7 @@ type secretPlace struct{ path, fileKey, env string }
 // secretPlaces are the secrets outside of apps.
 var secretPlaces = []secretPlace{
 	{"redis.password", "redis.passwordFile", "RECALL_REDIS_PASSWORD"},
+	{"redis.tokenKey", "redis.tokenKeyFile", "RECALL_REDIS_TOKEN_KEY"},
 	{"admin.token", "admin.tokenFile", "RECALL_ADMIN_TOKEN"},
 }
 
@@ -106,12 +111,24 @@ const DefaultAppName = "default"
 
 // appEnvKeys are the words of an app's variables after the prefix, and the key that each sets.
 var appEnvKeys = []struct{ suffix, key string }{
+	{"KIND", "kind"},
 	{"APP_KEY", "appKey"},
 	{"APP_SECRET", "appSecret"},
 	{"APP_SECRET_FILE", "appSecretFile"},
+	{"CORP_ID", "corpId"},
+	{"SUITE_TICKET", "suiteTicket"},
+	{"SUITE_TICKET_FILE", "suiteTicketFile"},
 	{"RATE", "rate"},
 	{"MONTHLY_CALLS", "monthlyCalls"},
 	{"ROBOTS", "robots"},
+}
+
+type appSecret struct{ key, fileKey, suffix string }
+
+// appSecrets are the secrets of an app: never in the file, but in a variable or in a file that fileKey names.
+var appSecrets = []appSecret{
+	{"appSecret", "appSecretFile", "APP_SECRET"},
+	{"suiteTicket", "suiteTicketFile", "SUITE_TICKET"},
 }
 
 // singleAppEnv is the variable of the single app for one of appEnvKeys: RECALL_APP_KEY, not RECALL_APP_APP_KEY.

@@ -20,6 +20,7 @@ func (c *Config) validate(known Problems) Problems {
 	for _, leaf := range c.leaves() {
 		v.add(leaf.path, leaf.judge())
 	}
+	v.redis()
 	v.worker()
 	v.admin()
 	for i := range c.Apps {
@@ -28,6 +29,7 @@ func (c *Config) validate(known Problems) Problems {
 		}
 	}
 	v.apps()
+	v.kinds()
 	return v.problems
 }
 

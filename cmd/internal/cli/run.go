@@ -14,6 +14,7 @@ import (
 	"dingrecall/config"
 	"dingrecall/upstream"
 	"dingrecall/upstream/simulator"
+	"dingrecall/worker"
 )
 
 // runFlags are the flags of run beside those of its file.
@@ -133,7 +134,7 @@ func (a *app) runConfig(cmd *cobra.Command, f runFlags) (*config.Config, error) 
 		return nil, err
 	}
 	if f.simulate {
-		cfg.Apps = []config.App{{Name: simulatedApp, AppKey: "simulated", AppSecret: "simulated", Rate: config.DefaultRate, Robots: []string{config.AnyRobot}}}
+		cfg.Apps = []config.App{{Name: simulatedApp, Kind: upstream.KindInternal, AppKey: "simulated", AppSecret: "simulated", Rate: config.DefaultRate, Robots: []string{config.AnyRobot}}}
 	}
 	if f.rateSet {
 		if f.rate < 0 || math.IsNaN(f.rate) || math.IsInf(f.rate, 0) {
@@ -173,7 +174,7 @@ func startSimulator(f simFlags, cfg *config.Config) (*simulator.Simulator, *simu
 
 // checkCredentials fetches a token for each app that the file needs, so that a wrong secret or a dead network shows before anything
 // is handed over. Nothing is recalled by it.
-func checkCredentials(ctx context.Context, cfg *config.Config, in *keyInput) error {
+func checkCredentials(ctx context.Context, cfg *config.Config, in *keyInput, w *worker.Worker) error {
 	client, err := upstream.New(cfg.Upstream)
 	if err != nil {
 		return fmt.Errorf("upstream: %w", err)
@@ -189,7 +190,7 @@ func checkCredentials(ctx context.Context, cfg *config.Config, in *keyInput) err
 		if !needed[app.Name] {
 			continue
 		}
-		_, err := client.FetchToken(ctx, upstream.Credentials{AppKey: app.AppKey, AppSecret: app.AppSecret})
+		_, err := tryToken(ctx, app, client, w)
 		var answer *upstream.Error
 		switch {
 		case err == nil:

@@ -111,8 +111,6 @@ func (j *job) start(ctx context.Context) error {
 		}
 		j.sim = sim
 		j.closers = append(j.closers, func() { _ = server.Close() })
-	} else if err := checkCredentials(ctx, j.cfg, j.in); err != nil {
-		return err
 	}
 	if err := j.openRedis(ctx); err != nil {
 		return err
@@ -142,6 +140,11 @@ func (j *job) start(ctx context.Context) error {
 	}
 	j.worker = w
 	j.closers = append(j.closers, w.Stop)
+	if !j.flags.simulate {
+		if err := checkCredentials(ctx, j.cfg, j.in, w); err != nil {
+			return err
+		}
+	}
 	// The worker ends by Stop, which lets calls finish, and not by the context of an interrupt.
 	if err := w.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)

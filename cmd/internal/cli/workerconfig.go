@@ -2,7 +2,6 @@ package cli
 
 import (
 	"dingrecall/config"
-	"dingrecall/upstream"
 	"dingrecall/worker"
 )
 
@@ -11,6 +10,7 @@ func workerConfig(cfg *config.Config) worker.Config {
 	w := cfg.Worker
 	out := worker.Config{
 		Upstream:          cfg.Upstream,
+		TokenKey:          cfg.Redis.TokenKey,
 		Linger:            w.Linger,
 		Window:            w.Window,
 		Margin:            w.Margin,
@@ -30,7 +30,7 @@ func workerConfig(cfg *config.Config) worker.Config {
 	for _, app := range cfg.Apps {
 		out.Apps = append(out.Apps, worker.App{
 			Name:         app.Name,
-			Credentials:  upstream.Credentials{AppKey: app.AppKey, AppSecret: app.AppSecret},
+			Credentials:  app.Credentials(),
 			Rate:         app.Rate,
 			MonthlyCalls: app.MonthlyCalls,
 			Robots:       app.Robots,

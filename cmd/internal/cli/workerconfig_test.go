@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"dingrecall/config"
+	"dingrecall/upstream"
 	"dingrecall/worker"
 )
 
@@ -17,7 +18,8 @@ func TestWorkerConfigIsWhole(t *testing.T) {
 	for i := range from.NumField() {
 		from.Field(i).SetInt(int64(1000 + i))
 	}
-	cfg.Apps = []config.App{{Name: "main", AppKey: "k", AppSecret: "s", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}}
+	cfg.Redis.TokenKey = "0123456789abcdef0123456789abcdef"
+	cfg.Apps = []config.App{{Name: "main", Kind: upstream.KindUnified, AppKey: "k", AppSecret: "s", CorpID: "c", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}}
 	got := workerConfig(cfg)
 	to := reflect.ValueOf(got)
 	for i := range from.NumField() {
@@ -32,7 +34,7 @@ func TestWorkerConfigIsWhole(t *testing.T) {
 		}
 	}
 	want := worker.App{Name: "main", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}
-	want.Credentials.AppKey, want.Credentials.AppSecret = "k", "s"
+	want.Credentials = upstream.Credentials{Kind: upstream.KindUnified, AppKey: "k", AppSecret: "s", CorpID: "c"}
 	if len(got.Apps) != 1 || !reflect.DeepEqual(got.Apps[0], want) {
 		t.Errorf("%+v", got.Apps)
 	}
