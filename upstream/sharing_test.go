@@ -275,6 +275,27 @@ func TestOwnTroubleIsNotShared(t *testing.T) {
 	b.mustHaveAsked(t, 1)
 }
 
+// TestShortLives: a token is refreshed at half of a short life, by one process, and nobody ever holds one that is over.
+func TestShortLives(t *testing.T) {
+	t.Parallel()
+	for life, most := range map[int]int64{2: 601, 60: 21, 19 * 60: 2, 7200: 1} { // requests in ten minutes
+		b := setupTokens(t, func(i *issuer) { i.life = life })
+		all := []*Tokens{b.Tokens, b.another(b.store), b.third(b.store)}
+		for range 600 {
+			for _, tokens := range all {
+				token, err := tokens.Token(t.Context())
+				if err != nil || !b.clock.now().Before(token.ExpiresAt) {
+					t.Fatalf("a life of %d s: %+v, %v", life, token, err)
+				}
+			}
+			b.clock.advance(time.Second)
+		}
+		if got := b.issuer.asked.Load(); got > most {
+			t.Errorf("a life of %d s: %d requests in ten minutes, want %d", life, got, most)
+		}
+	}
+}
+
 // TestTokenTellsOfItself: what check prints.
 func TestTokenTellsOfItself(t *testing.T) {
 	t.Parallel()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"dingrecall/upstream/simulator"
 )
 
 func TestCheckPrintsTheConfiguration(t *testing.T) {
@@ -119,4 +121,44 @@ func TestCheckOnlineReportsAllThatFails(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got.err)
 		}
 	}
+}
+
+// TestCheckOnlineSharesTheToken: another token of a third-party app could end the one that the workers have, so theirs is taken; where there is none,
+// they get the one that was asked for.
+func TestCheckOnlineSharesTheToken(t *testing.T) {
+	t.Parallel()
+	sim, err := simulator.New(simulator.Config{SuiteTicket: "tick-hunter44", OldTokens: simulator.OldTokensDie})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	redis := miniredis.RunT(t)
+	ticket := filepath.Join(t.TempDir(), "ticket")
+	environ := append([]string{"RECALL_UPSTREAM_BASE_URL=" + server.URL, "RECALL_REDIS_ADDR=" + redis.Addr(), "RECALL_APP_KIND=third-party", "RECALL_APP_CORP_ID=corp",
+		"RECALL_APP_SUITE_TICKET_FILE=" + ticket, "RECALL_REDIS_TOKEN_KEY=" + strings.Repeat("ab", 32)}, oneApp...)
+	check := func(code int, ticketIs string, want ...string) {
+		t.Helper()
+		if err := os.WriteFile(ticket, []byte(ticketIs), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := run(t, environ, "check", "--online")
+		if got.code != code || strings.Contains(got.out+got.err+redis.Dump(), "hunter") || strings.Contains(got.out+got.err, "abab") {
+			t.Errorf("%+v", got)
+		}
+		for _, text := range append(want, `kind: "third-party"`, `corpId: "corp"`, `tokenKey: "[redacted]"`, `suiteTicketFile: "`+ticket+`"`) {
+			if !strings.Contains(got.out+got.err, text) {
+				t.Errorf("no %q in %+v", text, got)
+			}
+		}
+	}
+	check(ExitFailure, "old-hunter55", `recall: app "default" at http://127.0.0.1:`, "invalidSuiteTicket", "put the newest suite ticket into the app's suiteTicketFile")
+	check(ExitFailure, "", "is empty; until it holds a suite ticket, this app gets no token", `the suite ticket file "`+ticket+`" is empty`)
+	check(ExitOK, "tick-hunter44", "\n# app \"default\" has a token, good until ")
+	check(ExitOK, "tick-hunter44", "\n# app \"default\" has a token, good until ")
+	if n := sim.Stats().TokenCallsBy["corpAccessToken"]; n != 2 {
+		t.Errorf("%d requests for a token, want one that is refused and one that is shared", n)
+	}
+	redis.Close()
+	check(ExitFailure, "tick-hunter44", `app "default" at http://127.0.0.1:`, "no token was asked for, since it could end the one that the workers share in Redis")
 }
