@@ -183,9 +183,10 @@ func TestTokenIsSharedThroughTheStore(t *testing.T) {
 func TestRenewedTokenOfTheSameValue(t *testing.T) {
 	t.Parallel()
 	b := setupTokens(t, func(i *issuer) { i.same.Store(true) })
-	other := b.another(b.store)
+	other, late := b.another(b.store), b.another(b.store)
 	mustGet(t, b.Tokens, "tok-1")
 	mustGet(t, other, "tok-1")
+	mustGet(t, late, "tok-1")
 	b.clock.advance(time.Minute)
 	mustRenew(t, b.Tokens, "tok-1", "tok-1")
 	b.mustHaveAsked(t, 2)
@@ -193,6 +194,8 @@ func TestRenewedTokenOfTheSameValue(t *testing.T) {
 	mustRenew(t, other, "tok-1", "tok-1") // sees in the store that it was renewed since
 	b.mustHaveAsked(t, 2)
 	b.clock.advance(renewRest)
+	mustRenew(t, late, "tok-1", "tok-1") // its own copy is older than what is there
+	b.mustHaveAsked(t, 2)
 	mustRenew(t, b.Tokens, "tok-1", "tok-1")
 	b.mustHaveAsked(t, 3)
 }

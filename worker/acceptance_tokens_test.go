@@ -100,6 +100,72 @@ func (g *gate) sleep(ctx context.Context, _ time.Duration) {
 	}
 }
 
+// TestBadCredentialsHoldTheApp: each kind's, after one request of all workers together and no call, with a line that says what to mend.
+func TestBadCredentialsHoldTheApp(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		kind  upstream.Kind
+		spoil func(*upstream.Credentials)
+		code  string
+		asked int64
+		hint  string
+	}{
+		"secret":       {upstream.KindInternal, func(c *upstream.Credentials) { c.AppSecret = "wrong" }, "invalidClientIdOrSecret", 1, "check the app's key and secret"},
+		"suite secret": {upstream.KindThirdParty, func(c *upstream.Credentials) { c.AppSecret = "wrong" }, "invalidSuiteKey", 1, "check the suite's key and secret"},
+		"ticket": {upstream.KindThirdParty, func(c *upstream.Credentials) { c.Ticket = func() (upstream.Secret, error) { return "old", nil } }, "invalidSuiteTicket", 1,
+			"put the newest suite ticket into the app's suiteTicketFile"},
+		"no ticket":     {upstream.KindThirdParty, func(c *upstream.Credentials) { c.Ticket = upstream.TicketFile("/nowhere") }, "request.suiteTicket", 0, "put the newest suite ticket"},
+		"organisation":  {upstream.KindThirdParty, func(c *upstream.Credentials) { c.CorpID = "other" }, "invalidAuthInfo", 1, "check the app's corpId"},
+		"client secret": {upstream.KindUnified, func(c *upstream.Credentials) { c.AppSecret = "wrong" }, "invalid.client", 1, "check the app's client id and client secret"},
+		"unauthorised":  {upstream.KindUnified, func(c *upstream.Credentials) { c.CorpID = "other" }, "unauthorized.client", 1, "check the app's corpId"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb := redistest.Real(t)
+			b := setup(t, rdb, simulator.Config{Apps: map[string]string{"app": theSecret}, CorpIDs: []string{"corp"}, SuiteTicket: theTicket}, func(c *worker.Config) {
+				c.Apps[0].Credentials = credentialsOf(t, tc.kind)
+				tc.spoil(&c.Apps[0].Credentials)
+			})
+			var log lockedBuffer
+			core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), &log, zap.ErrorLevel)
+			var workers []*worker.Worker
+			for range 2 {
+				w, err := worker.New(b.cfg, worker.Deps{Redis: rdb, Log: zap.New(core)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(w.Stop)
+				if err := w.Start(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				workers = append(workers, w)
+			}
+			b.recall(goodKeys(500))
+			until(t, "the app is held", func() bool {
+				st := b.status()
+				return st.Hold != nil && st.Total.Bound == 0 && st.Total.Accepted == 500
+			})
+			for _, w := range workers {
+				if err := w.Ready(context.Background()); err == nil || !strings.Contains(err.Error(), tc.hint) {
+					t.Errorf("ready: %v", err)
+				}
+				w.Stop()
+			}
+			st, sim := b.status(), b.sim.Stats()
+			if st.Hold.Reason.Code != tc.code || !strings.Contains(st.Hold.Reason.Message, tc.hint) || st.Total.Waiting != 500 {
+				t.Errorf("hold %+v, %d wait", st.Hold, st.Total.Waiting)
+			}
+			if sim.TokenCalls != tc.asked || sim.Calls != 0 {
+				t.Errorf("%d requests for a token, want %d; %d calls", sim.TokenCalls, tc.asked, sim.Calls)
+			}
+			lines := strings.Count(log.String(), "\n")
+			if lines < 1 || lines > 2 || strings.Count(log.String(), tc.hint) < lines {
+				t.Errorf("%d lines of two workers:\n%s", lines, log.String())
+			}
+		})
+	}
+}
+
 // gossip is a service that repeats what it was told: each answer it spoils has the request's headers and body, and the token if there is one.
 type gossip struct {
 	sim *simulator.Simulator
