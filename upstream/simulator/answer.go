@@ -2,7 +2,9 @@ package simulator
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,87 +75,6 @@ func (c *call) requestID() string {
 	return fmt.Sprintf("%08X-%04X-7%03X-%04X-%012X", a>>32, a>>16&0xffff, a&0xfff, 0x8000|b>>48&0x3fff, b&0xffffffffffff)
 }
 
-const (
-	htmlType = "text/html; charset=utf-8"
-	html502  = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>Tengine</center>\r\n</body>\r\n</html>\r\n"
-	html200  = "<!DOCTYPE html>\n<html><head><title>Sign in to the network</title></head><body><form action=\"/login\"></form></body></html>\n"
-	htmlBan  = "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>405</title></head><body>很抱歉，由于您访问的IP可能造成安全威胁，您的访问被阻断。</body></html>\n"
-)
-
-// gatewayFault makes the answer of a fault that comes before the service. The page that refuses an IP address and the status of its JSON
-// form are unknown.
-func gatewayFault(c *call, fault Fault) answer {
-	page := func(status int, text string) answer {
-		return answer{status: status, contentType: htmlType, body: []byte(text), label: string(fault)}
-	}
-	ban := func(status int) answer {
-		body := fmt.Sprintf(`{"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"%016x"}`, mix(c.rnd))
-		return answer{status: status, body: []byte(body), label: string(fault)}
-	}
-	switch fault {
-	case FaultInvalidToken:
-		return refuse(c, codeToken)
-	case FaultPermission:
-		return refuse(c, codePermission)
-	case FaultIPWhitelist:
-		return refuse(c, codeIP)
-	case FaultQPS:
-		if c.app != nil && c.app.suite {
-			return refuse(c, codeQpsSuite)
-		}
-		return refuse(c, codeQpsApp)
-	case FaultQPM:
-		return refuse(c, codeQpmApp)
-	case FaultAPICount:
-		return refuse(c, codeCount)
-	case FaultBusy, FaultRetryAfter:
-		a := refuse(c, codeSystemBusy)
-		if fault == FaultRetryAfter {
-			a.header = map[string]string{"Retry-After": "1"}
-		}
-		return a
-	case FaultIPBan200:
-		return ban(http.StatusOK)
-	case FaultIPBan403:
-		return ban(http.StatusForbidden)
-	case FaultIPBanHTML:
-		return page(http.StatusForbidden, htmlBan)
-	case FaultHTML502:
-		return page(http.StatusBadGateway, html502)
-	case FaultHTML200:
-		return page(http.StatusOK, html200)
-	case FaultRedirect:
-		a := page(http.StatusTemporaryRedirect, "")
-		a.header = map[string]string{"Location": redirectTarget}
-		return a
-	default: // FaultCut: deliver never writes this
-		return answer{label: string(fault)}
-	}
-}
-
-// serviceFault makes the answer of a service that fails without doing anything.
-func serviceFault(c *call, fault Fault) answer {
-	ok := func(body string) answer {
-		return answer{status: http.StatusOK, body: []byte(body), label: string(fault)}
-	}
-	switch fault {
-	case FaultSystemError:
-		return refuse(c, codeSystemError)
-	case FaultInternalError:
-		return refuse(c, codeInternal)
-	case FaultServiceBusy:
-		return refuse(c, codeServiceBusy)
-	case FaultEmpty200:
-		return ok("")
-	case FaultNoLists:
-		return ok("{}")
-	case FaultNullLists:
-		return ok(`{"successResult":null,"failedResult":null}`)
-	default: // FaultHang: deliver never writes this
-		return answer{label: string(fault)}
-	}
-}
-
 // deliver writes an answer, or fails to, as the fault wants. The call is over before its last byte is written: a client that has an answer
 // may ask again at once, and that is no overlap.
 func (s *Simulator) deliver(w http.ResponseWriter, c *call, a answer, fault Fault) {
@@ -191,8 +112,20 @@ func (s *Simulator) deliver(w http.ResponseWriter, c *call, a answer, fault Faul
 		writePadded(w, a.body, s.cfg.HugeBytes)
 		return
 	case FaultSlow:
-		s.trickle(w, c, a)
+		s.trickle(w, c, a, 10)
 		return
+	case FaultDrip:
+		s.trickle(w, c, a, len(a.body))
+		return
+	case FaultGzip:
+		a.body = gzipped(a.body)
+		h.Set("Content-Encoding", "gzip")
+		s.finish(c, a, true)
+	case FaultGzipRubbish:
+		a.body = gzipped(a.body)
+		clear(a.body[len(a.body)/2:]) // the head is good, so it only shows while it is unpacked
+		h.Set("Content-Encoding", "gzip")
+		s.finish(c, a, false)
 	default:
 		s.finish(c, a, true)
 	}
@@ -224,15 +157,15 @@ func writePadded(w io.Writer, body []byte, size int64) {
 	_, _ = io.WriteString(w, `"}`)
 }
 
-// trickle writes the answer in ten pieces over SlowFor, until the client leaves.
-func (s *Simulator) trickle(w http.ResponseWriter, c *call, a answer) {
-	const pieces = 10
+// trickle writes the answer in so many pieces over SlowFor, until the client leaves.
+func (s *Simulator) trickle(w http.ResponseWriter, c *call, a answer, pieces int) {
+	pieces = max(pieces, 1)
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	flusher := http.NewResponseController(w)
 	for i := range pieces {
 		_ = flusher.Flush() // a writer that cannot flush is a recorder, for which it makes no difference
-		s.cfg.Sleep(c.r.Context(), s.cfg.SlowFor/pieces)
+		s.cfg.Sleep(c.r.Context(), s.cfg.SlowFor/time.Duration(pieces))
 		if c.r.Context().Err() != nil {
 			s.finish(c, a, false)
 			return
@@ -242,6 +175,16 @@ func (s *Simulator) trickle(w http.ResponseWriter, c *call, a answer) {
 		}
 		_, _ = w.Write(a.body[len(a.body)*i/pieces : len(a.body)*(i+1)/pieces])
 	}
+}
+
+func gzipped(body []byte) []byte {
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	_, err := w.Write(body)
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic("simulator: a buffer that cannot be written: " + err.Error())
+	}
+	return buf.Bytes()
 }
 
 // finish ends a recall in the ledger and in the counts. delivered: the whole answer is about to reach the client, if it is still there.

@@ -28,12 +28,25 @@ const (
 	FaultHTML502      Fault = "html-502"
 	FaultHTML200      Fault = "html-200"
 	FaultRedirect     Fault = "redirect"
+	FaultRedirectHost Fault = "redirect-host"
+	FaultBare401      Fault = "bare-401"
 	FaultCut          Fault = "cut"
 
 	// The second group is the service failing: nothing is applied, the call counts.
 	FaultSystemError   Fault = "system-error"
 	FaultInternalError Fault = "internal-error"
 	FaultServiceBusy   Fault = "service-busy"
+	FaultTimeout504    Fault = "timeout-504"
+	FaultBare503       Fault = "bare-503"
+	FaultError200      Fault = "error-200"
+	FaultRobotUnknown  Fault = "robot-unknown"
+	FaultNotSender     Fault = "not-sender"
+	FaultParamInvalid  Fault = "param-invalid"
+	FaultNoKeys        Fault = "no-keys"
+	FaultOverMax       Fault = "over-max"
+	FaultKeyInvalid    Fault = "key-invalid"
+	FaultKeyExpired    Fault = "key-expired"
+	FaultUnknownCode   Fault = "unknown-code"
 	FaultEmpty200      Fault = "empty-200"
 	FaultNoLists       Fault = "no-lists"
 	FaultNullLists     Fault = "null-lists"
@@ -45,10 +58,24 @@ const (
 	FaultCutBody     Fault = "cut-body"
 	FaultHuge        Fault = "huge"
 	FaultSlow        Fault = "slow"
+	FaultDrip        Fault = "drip"
+	FaultGzip        Fault = "gzip"
+	FaultGzipRubbish Fault = "gzip-rubbish"
 	FaultContentType Fault = "content-type"
 	FaultMissingKeys Fault = "missing-keys"
 	FaultBothLists   Fault = "both-lists"
 	FaultForeignKeys Fault = "foreign-keys"
+	FaultRepeatedKey Fault = "repeated-key"
+	FaultEmptyLists  Fault = "empty-lists"
+	FaultFailedList  Fault = "failed-list"
+	FaultNested      Fault = "nested-reasons"
+
+	// The fourth group makes keys fail that are good: the first of the call, or all.
+	FaultUnknownReason   Fault = "unknown-reason"
+	FaultRobotReason     Fault = "robot-reason"
+	FaultNotRevokeReason Fault = "not-revoke-reason"
+	FaultNotRevoke       Fault = "not-revoke"
+	FaultNotRevokeLists  Fault = "not-revoke-lists"
 )
 
 // stage is when a fault strikes.
@@ -83,10 +110,23 @@ var faultInfos = []FaultInfo{
 	{FaultHTML502, "502 with an HTML page", stageGateway},
 	{FaultHTML200, "200 with an HTML page; nothing was done", stageGateway},
 	{FaultRedirect, "307 to another path", stageGateway},
+	{FaultRedirectHost, "302 to another host", stageGateway},
+	{FaultBare401, "401 without a body", stageGateway},
 	{FaultCut, "the connection is cut before the call is applied", stageGateway},
 	{FaultSystemError, "500 system.error", stageService},
 	{FaultInternalError, "500 internalError", stageService},
 	{FaultServiceBusy, "503 serviceBusy", stageService},
+	{FaultTimeout504, "504 service.timeout; nothing was done", stageService},
+	{FaultBare503, "503 without a body; nothing was done", stageService},
+	{FaultError200, "200 with the body of a system.error", stageService},
+	{FaultRobotUnknown, "400 invalidParameter.robotCode, though the robot is good", stageService},
+	{FaultNotSender, "400 not.allowed.robotCode, though the keys are the robot's", stageService},
+	{FaultParamInvalid, "400 invalidParameter.param.invalid", stageService},
+	{FaultNoKeys, "400 invalidParameter.processQueryKey.missing", stageService},
+	{FaultOverMax, "400 invalidParameter.processQueryKeys.overMax", stageService},
+	{FaultKeyInvalid, "400 invalid.processQueryKey, though the keys are good", stageService},
+	{FaultKeyExpired, "400 robot.processQueryKey.expired, though the keys are good", stageService},
+	{FaultUnknownCode, "400 with a code that is in no document", stageService},
 	{FaultEmpty200, "200 without a body; nothing was done", stageService},
 	{FaultNoLists, "200 with {}; nothing was done", stageService},
 	{FaultNullLists, "200 with both lists null; nothing was done", stageService},
@@ -96,10 +136,22 @@ var faultInfos = []FaultInfo{
 	{FaultCutBody, "applied; the connection is cut half-way through the answer", stageWire},
 	{FaultHuge, "applied; the answer is padded to an absurd size", stageWire},
 	{FaultSlow, "applied; the answer trickles", stageWire},
+	{FaultDrip, "applied; the answer comes byte by byte", stageWire},
+	{FaultGzip, "applied; the answer is gzipped, though nobody asked for that", stageWire},
+	{FaultGzipRubbish, "applied; the answer calls itself gzipped and is rubbish", stageWire},
 	{FaultContentType, "applied; the answer is JSON that calls itself text/html", stageWire},
 	{FaultMissingKeys, "applied; the answer leaves out some keys", stageLists},
 	{FaultBothLists, "applied; a recalled key is in both lists", stageLists},
 	{FaultForeignKeys, "applied; the answer has keys that were not asked for", stageLists},
+	{FaultRepeatedKey, "applied; a key is twice in its list", stageLists},
+	{FaultEmptyLists, "applied; both lists are empty", stageLists},
+	{FaultFailedList, "applied; failedResult is a list of objects", stageLists},
+	{FaultNested, "applied; each reason in failedResult is an object", stageLists},
+	{FaultUnknownReason, "applied but for the first key, whose reason is in no document", stageLists},
+	{FaultRobotReason, "nothing was done; invalidParameter.robotCode is the reason of every key", stageLists},
+	{FaultNotRevokeReason, "applied but for the first key, whose reason is notRevoke.all.messages", stageLists},
+	{FaultNotRevoke, "applied but for the first key; 400 notRevoke.all.messages without lists", stageLists},
+	{FaultNotRevokeLists, "the same with both lists", stageLists},
 }
 
 var faultStages = func() map[Fault]stage {

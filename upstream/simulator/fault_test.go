@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ func setupWire(t testing.TB, cfg Config) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableCompression: true} // what comes gzipped was not asked for
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		if err := srv.Close(); err != nil {
@@ -85,6 +86,15 @@ type expect struct {
 	check     func(t *testing.T, b *bundle, keys []string, got reply)
 }
 
+func gunzip(body string) (string, error) {
+	r, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	plain, err := io.ReadAll(r)
+	return string(plain), err
+}
+
 // faultTable has a row for every fault.
 func faultTable() map[Fault]expect {
 	noLists := expect{status: 200, unapplied: true}
@@ -112,10 +122,23 @@ func faultTable() map[Fault]expect {
 		FaultHTML502:       gate(502, "html-502", "<html>"),
 		FaultHTML200:       gate(200, "html-200", "<!DOCTYPE html>"),
 		FaultRedirect:      gate(307, "redirect", ""),
+		FaultRedirectHost:  gate(302, "redirect-host", ""),
+		FaultBare401:       gate(401, "bare-401", ""),
 		FaultCut:           gate(0, "cut", ""),
 		FaultSystemError:   service(500, codeSystemError),
 		FaultInternalError: service(500, codeInternal),
 		FaultServiceBusy:   service(503, codeServiceBusy),
+		FaultTimeout504:    service(504, codeServiceTimeout),
+		FaultBare503:       {status: 503, label: "bare-503", unapplied: true},
+		FaultError200:      {status: 200, label: "error-200", contains: codeSystemError, unapplied: true},
+		FaultRobotUnknown:  service(400, codeRobot),
+		FaultNotSender:     service(400, codeForeign),
+		FaultParamInvalid:  service(400, codeParam),
+		FaultNoKeys:        service(400, codeMissing),
+		FaultOverMax:       service(400, codeOverMax),
+		FaultKeyInvalid:    service(400, codeInvalidKey),
+		FaultKeyExpired:    service(400, codeExpired),
+		FaultUnknownCode:   service(400, codeNew),
 		FaultEmpty200:      empty,
 		FaultNoLists:       none,
 		FaultNullLists:     nulls,
@@ -133,6 +156,17 @@ func faultTable() map[Fault]expect {
 			}
 		}},
 		FaultSlow: {status: 200, label: "partial", told: true, contains: "successResult"},
+		FaultDrip: {status: 200, label: "partial", told: true, contains: "successResult"},
+		FaultGzip: {status: 200, label: "partial", told: true, check: func(t *testing.T, b *bundle, _ []string, got reply) {
+			if plain, err := gunzip(got.body); err != nil || got.header.Get("Content-Encoding") != "gzip" || !strings.Contains(plain, "successResult") {
+				t.Errorf("got %q, %v", plain, err)
+			}
+		}},
+		FaultGzipRubbish: {status: 200, label: "partial", check: func(t *testing.T, b *bundle, _ []string, got reply) {
+			if plain, err := gunzip(got.body); err == nil || got.header.Get("Content-Encoding") != "gzip" {
+				t.Errorf("got %q without an error", plain)
+			}
+		}},
 		FaultContentType: {status: 200, label: "partial", contains: "successResult", check: func(t *testing.T, _ *bundle, _ []string, got reply) {
 			if ct := got.header.Get("Content-Type"); !strings.HasPrefix(ct, "text/html") {
 				t.Errorf("content type %q", ct)
@@ -156,6 +190,19 @@ func faultTable() map[Fault]expect {
 				t.Errorf("no foreign key: %s", got.body)
 			}
 		}},
+		FaultRepeatedKey: {status: 200, label: "partial", told: true, check: func(t *testing.T, b *bundle, keys []string, got reply) {
+			if success, _ := b.lists(got); len(success) != 10 || success[0] != keys[0] || success[1] != keys[0] {
+				t.Errorf("no key is repeated: %s", got.body)
+			}
+		}},
+		FaultEmptyLists:      {status: 200, label: "partial", contains: `{"successResult":[],"failedResult":{}}`},
+		FaultFailedList:      {status: 200, label: "partial", told: true, contains: `"reason":"robot.processQueryKey.expired"}]`},
+		FaultNested:          {status: 200, label: "partial", told: true, contains: `:{"code":"robot.processQueryKey.expired"`},
+		FaultUnknownReason:   {status: 200, label: "partial", contains: codeNew},
+		FaultRobotReason:     {status: 200, label: "allFailed", contains: codeRobot, unapplied: true},
+		FaultNotRevokeReason: {status: 200, label: "partial", contains: codeNotRevoke},
+		FaultNotRevoke:       {status: 400, label: codeNotRevoke, contains: codeNotRevoke},
+		FaultNotRevokeLists:  {status: 400, label: codeNotRevoke, contains: `"successResult":["`},
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Simulator) recall(c *call, fault Fault) answer {
 			firstBad = i
 		}
 	}
-	if firstBad >= 0 && s.failsWhole(c) {
+	if overruled := overrule(fates, fault); !overruled && firstBad >= 0 && s.failsWhole(c) {
 		return s.recallNone(c, fates, firstBad)
 	}
 	return s.recallEach(c, fates, fault)
@@ -217,6 +217,9 @@ func (s *Simulator) recallEach(c *call, fates []fate, fault Fault) answer {
 			body.Failed[key] = s.reason(c, key, f.code)
 		default:
 			body.Success = append(body.Success, key)
+			if fault == FaultRepeatedKey && len(body.Success) == 1 {
+				body.Success = append(body.Success, key)
+			}
 			if fault == FaultBothLists && len(body.Success) == 1 {
 				body.Failed[key] = "system error"
 				continue // and so it is not told
@@ -231,6 +234,16 @@ func (s *Simulator) recallEach(c *call, fates []fate, fault Fault) answer {
 		body.Success = append(body.Success, MakeKey(rnd, 1, Good, time.Time{}))
 		body.Failed[MakeKey(rnd, 2, Good, time.Time{})] = s.reason(c, "", codeExpired)
 	}
+	switch fault {
+	case FaultNotRevoke:
+		return refuse(c, codeNotRevoke)
+	case FaultNotRevokeLists:
+		a := refuseWith(c, codeNotRevoke, "", &body)
+		a.told = told
+		return a
+	case FaultEmptyLists:
+		told = nil
+	}
 	label := "partial"
 	switch len(c.failed) {
 	case 0:
@@ -238,7 +251,7 @@ func (s *Simulator) recallEach(c *call, fates []fate, fault Fault) answer {
 	case len(c.keys):
 		label = "allFailed"
 	}
-	return answer{status: http.StatusOK, body: encode(body), label: label, told: told}
+	return answer{status: http.StatusOK, body: encode(shaped(body, fault)), label: label, told: told}
 }
 
 // unmentioned picks the keys that the fault missing-keys leaves out: each with odds of one half, and at least one.
