@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -110,7 +112,9 @@ type wireHead struct {
 // decode reads a body. ok is false if neither list is there. A list that is absent, null or of another shape (an empty "[]" for an
 // object, as some languages write it) says nothing of any key; it does not take the other's word away, for then every good
 // answer of such a service would be an error.
-func (w *wireAnswer) decode(body []byte) (ok bool, err error) {
+//
+// A failedResult that is a list is read where it names keys that were asked: to fail a key costs at most another try.
+func (w *wireAnswer) decode(body []byte, keys []string) (ok bool, err error) {
 	err = json.Unmarshal(body, w)
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {
@@ -127,10 +131,39 @@ func (w *wireAnswer) decode(body []byte) (ok bool, err error) {
 			w.SuccessResult = nil // numbers among them, say: not a list of keys
 		}
 		if json.Unmarshal(lists.FailedResult, &w.FailedResult) != nil {
-			w.FailedResult = nil
+			w.FailedResult = failedList(lists.FailedResult, keys)
 		}
 	}
 	return w.SuccessResult != nil || w.FailedResult != nil, err
+}
+
+// failedList reads a failedResult that is a list: of keys, or of objects of which a member is the key, and all of which is then its
+// reason. It is nil where no key that was asked is among them.
+func failedList(raw json.RawMessage, keys []string) map[string]json.RawMessage {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		return nil
+	}
+	var failed map[string]json.RawMessage
+	for _, item := range items {
+		var members map[string]json.RawMessage
+		reason := item
+		if isJSON(item, '"') {
+			members, reason = map[string]json.RawMessage{"": item}, nil
+		} else if json.Unmarshal(item, &members) != nil {
+			continue
+		}
+		for _, member := range members {
+			if !isJSON(member, '"') || indexOf(keys, rawText(member), 0) < 0 {
+				continue
+			}
+			if failed == nil {
+				failed = make(map[string]json.RawMessage, len(keys))
+			}
+			failed[rawText(member)] = reason
+		}
+	}
+	return failed
 }
 
 func isJSON(raw json.RawMessage, first byte) bool { return len(raw) > 0 && raw[0] == first }
@@ -138,7 +171,7 @@ func isJSON(raw json.RawMessage, first byte) bool { return len(raw) > 0 && raw[0
 // readAnswer reads a complete answer to a recall: either an Answer, or an Error.
 func readAnswer(r reply, call *call) (Answer, *Error) {
 	var wire wireAnswer
-	ok, err := wire.decode(r.body)
+	ok, err := wire.decode(r.body, call.keys)
 	if err != nil {
 		return Answer{}, r.notJSON(call, err)
 	}
@@ -152,7 +185,7 @@ func readAnswer(r reply, call *call) (Answer, *Error) {
 		return answer, nil
 	}
 	e := r.serviceError(call, &wire.wireHead)
-	if mentioned > 0 {
+	if mentioned > 0 && e.Class == ClassService && !e.Banned {
 		e.Partial = &answer
 	}
 	return Answer{}, e
@@ -260,7 +293,7 @@ func (r reply) serviceError(call *call, wire *wireHead) *Error {
 	default:
 		e.Lost = saysTimeout(e.Code)
 	}
-	return r.withRedirect(r.describe(e, call))
+	return r.withRedirect(r.describe(e, call), call.scrub)
 }
 
 // isRefusal knows {"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"..."} (field). The unit of "wait" is unknown, so
@@ -269,25 +302,46 @@ func isRefusal(wire *wireHead) bool {
 	return rawText(wire.BanStatus) == "1111" || strings.EqualFold(rawText(wire.Punish), "deny")
 }
 
+// requiredScopes reads {"requiredScopes":["..."]}, and forgives a single one that is no list.
 func requiredScopes(detail json.RawMessage, scrub scrubber) []string {
 	var wire struct {
-		RequiredScopes []string `json:"requiredScopes"`
+		RequiredScopes json.RawMessage `json:"requiredScopes"`
 	}
 	if len(detail) == 0 || json.Unmarshal(detail, &wire) != nil {
 		return nil
 	}
-	scopes := wire.RequiredScopes[:min(len(wire.RequiredScopes), MaxKeys)]
-	for i, scope := range scopes {
-		scopes[i] = scrub.clean(scope, maxCodeRunes)
+	var items []json.RawMessage
+	if isJSON(wire.RequiredScopes, '"') {
+		items = []json.RawMessage{wire.RequiredScopes}
+	} else if json.Unmarshal(wire.RequiredScopes, &items) != nil {
+		return nil
+	}
+	var scopes []string
+	for _, item := range items[:min(len(items), MaxKeys)] {
+		if scope := scrub.clean(rawText(item), maxCodeRunes); isJSON(item, '"') && scope != "" {
+			scopes = append(scopes, scope)
+		}
 	}
 	return scopes
 }
 
 // withRedirect reclassifies a 3xx, and tells where it points: the host only, since the rest may repeat the request.
-func (r reply) withRedirect(e *Error) *Error {
-	if r.status >= 300 && r.status < 400 {
-		e.Class, e.Message = ClassRedirect, "a redirect"
+func (r reply) withRedirect(e *Error, scrub scrubber) *Error {
+	if r.status < 300 || r.status >= 400 {
+		return e
 	}
+	where := ""
+	switch u, err := url.Parse(r.header.Get("Location")); {
+	case r.header.Get("Location") == "":
+		where = "that names no address"
+	case err != nil:
+		where = "to an address that cannot be read"
+	case u.Host == "":
+		where = "to another path"
+	default:
+		where = "to the host " + strconv.Quote(scrub.clean(u.Host, maxCodeRunes))
+	}
+	e.Class, e.Message = ClassRedirect, "a redirect "+where+", which is not followed: no token goes there"
 	return e
 }
 
@@ -318,9 +372,11 @@ func (r reply) notJSON(call *call, err error) *Error {
 		}
 	default:
 		e.Message = fmt.Sprintf("%d bytes that are no JSON object", len(r.body))
-		if len(body) <= MaxMessageRunes {
+		if encoding := r.header.Get("Content-Encoding"); encoding != "" {
+			e.Message = fmt.Sprintf("%d bytes in the encoding %q that cannot be unpacked", len(r.body), call.scrub.clean(encoding, maxCodeRunes))
+		} else if len(body) <= MaxMessageRunes {
 			e.Message += ": " + call.scrub.clean(string(body), MaxMessageRunes/2)
 		}
 	}
-	return r.withRedirect(r.describe(e, call))
+	return r.withRedirect(r.describe(e, call), call.scrub)
 }

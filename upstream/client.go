@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -32,9 +31,9 @@ const (
 
 // Client makes the calls. It is safe for concurrent use; one is enough for a process.
 type Client struct {
-	cfg     Config
-	http    *http.Client
-	buffers sync.Pool // of *bytes.Buffer, for answers
+	cfg       Config
+	transport *http.Transport
+	buffers   sync.Pool // of *bytes.Buffer, for answers
 }
 
 // New checks cfg, after filling in its defaults, and returns a client. It makes no connection. Proxies come from the environment
@@ -57,22 +56,14 @@ func New(cfg Config) (*Client, error) {
 		MaxIdleConnsPerHost:    cfg.MaxConns,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		DisableCompression:     true, // answers are about a kilobyte
+		DisableCompression:     true, // answers are about a kilobyte; one that comes gzipped all the same is unpacked by readBody
 		Protocols:              &protocols,
 	}
-	return &Client{
-		cfg: cfg,
-		http: &http.Client{
-			Transport: transport,
-			// Following one would hand the token to whoever is named there.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
-	}, nil
+	return &Client{cfg: cfg, transport: transport, buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }}}, nil
 }
 
 // Close closes the idle connections. Calls in flight go on; Close may be called any number of times.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // call is one request and what is needed to speak of its failure.
 type call struct {
@@ -106,12 +97,15 @@ func (c *Client) post(ctx context.Context, call *call, read func(reply) *Error) 
 	}
 	request.Header["Content-Type"] = []string{"application/json"}
 	request.Header["Accept"] = []string{"application/json"}
+	request.Header["Accept-Encoding"] = []string{"identity"} // without it any encoding would be as good
 	request.Header["User-Agent"] = []string{userAgent}
 	if call.token != "" {
 		request.Header[tokenHeader] = []string{call.token}
 	}
 
-	response, err := c.http.Do(request)
+	// Not through an http.Client, which follows redirects: that would hand the token to whoever is named there. (One that is told not
+	// to still fails on a Location that it cannot read, and then says nothing of the answer.)
+	response, err := c.transport.RoundTrip(request)
 	if err != nil {
 		return c.failure(ctx, limited, call, connected, err)
 	}
@@ -120,8 +114,8 @@ func (c *Client) post(ctx context.Context, call *call, read func(reply) *Error) 
 	buffer := c.buffers.Get().(*bytes.Buffer)
 	defer c.buffers.Put(buffer)
 	buffer.Reset()
-	_, err = buffer.ReadFrom(io.LimitReader(response.Body, c.cfg.MaxResponseBytes+1))
-	got := reply{status: response.StatusCode, header: response.Header, body: buffer.Bytes()}
+	got := reply{status: response.StatusCode, header: response.Header}
+	got.body, err = readBody(response, buffer, c.cfg.MaxResponseBytes)
 	switch {
 	case err != nil:
 		e := c.failure(ctx, limited, call, true, err)

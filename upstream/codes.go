@@ -121,7 +121,7 @@ var rules = []rule{
 	{code: CodeTooLarge, call: Transient, key: Transient, hint: hintBaseURL},
 	{code: CodeUnreadable, call: Unknown, key: Unknown, hint: hintBaseURL},
 	{code: CodePage, call: Throttled, key: Transient, throttle: ThrottleIP, hint: hintPage},
-	{code: CodeUnmentioned, call: Transient, key: Transient},
+	{code: CodeUnmentioned, call: Transient, key: Transient, ambiguous: true}, // done without a word, perhaps
 	{code: CodeContradictory, call: Transient, key: Transient, ambiguous: true},
 	{code: CodeIPRefused, call: Throttled, key: Transient, throttle: ThrottleIP, hint: hintIP},
 	{code: CodeUnknownReason, call: Unknown, key: Unknown},

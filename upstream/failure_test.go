@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -98,6 +99,21 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"time-out code", respond(500, `{"code":"service.timeout"}`), Error{Class: ClassService, Status: 500, Code: "service.timeout", Lost: true}, Transient, ""},
 		{"redirect", respond(302, ``, "Location", "http://elsewhere.example/?t="+testToken), Error{Class: ClassRedirect, Status: 302}, AppHold, "base URL"},
 		{"redirect with JSON", respond(307, `{"code":"x"}`, "Location", "/"), Error{Class: ClassRedirect, Status: 307, Code: "x"}, AppHold, ""},
+		{"redirect to another host", respond(302, `<html>`, "Location", "//elsewhere.example/?t="+testToken), Error{Class: ClassRedirect, Status: 302, HTML: true}, AppHold, `to the host "elsewhere.example", which is not followed`},
+		{"redirect to another path", respond(308, ``, "Location", "/v2/"+testToken), Error{Class: ClassRedirect, Status: 308}, AppHold, "to another path"},
+		{"redirect to nowhere", respond(301, ``), Error{Class: ClassRedirect, Status: 301}, AppHold, "that names no address"},
+		{"redirect that cannot be read", respond(302, ``, "Location", "http://%zz"+testToken), Error{Class: ClassRedirect, Status: 302}, AppHold, "that cannot be read"},
+		{"redirect with lists", respond(302, `{"successResult":["`+testKeys(1)[0]+`"]}`, "Location", "/"), Error{Class: ClassRedirect, Status: 302}, AppHold, "to another path"},
+		{"not modified", respond(304, ``), Error{Class: ClassRedirect, Status: 304}, AppHold, ""},
+		{"banned 200 with lists", respond(200, `{"status":1111,"code":"x","successResult":[]}`), Error{Class: ClassService, Status: 200, Code: "x", Banned: true}, Throttled, "1111"},
+		{"banned 502", respond(502, `{"status":1111,"punish":"DENY"}`), Error{Class: ClassService, Status: 502, Banned: true}, Throttled, "1111"},
+		{"gzipped rubbish", respond(200, "\x1f\x8b\x08rubbish", "Content-Encoding", "gzip"), Error{Class: ClassUnreadable, Status: 200, Lost: true}, Unknown, "10 bytes in the encoding \"gzip\" that cannot be unpacked"},
+		{"another encoding", respond(200, "\x0b\x02\x80", "Content-Encoding", "br"), Error{Class: ClassUnreadable, Status: 200, Lost: true}, Unknown, "3 bytes in the encoding \"br\""},
+		{"JSON and more", respond(200, `{"successResult":["`+testKeys(1)[0]+`"]} and more`), Error{Class: ClassUnreadable, Status: 200, Lost: true}, Unknown, "no JSON object"},
+		{"two answers", respond(200, `{"successResult":["`+testKeys(1)[0]+`"]}{}`), Error{Class: ClassUnreadable, Status: 200, Lost: true}, Unknown, "no JSON object"},
+		{"nested and cut", respond(400, strings.Repeat(`{"a":`, 190)+"["), Error{Class: ClassService, Status: 400}, Unknown, "ends early"},
+		{"bad gateway", respond(502, ``), Error{Class: ClassService, Status: 502, Lost: true}, Transient, ""},
+		{"gateway timeout", respond(504, ``), Error{Class: ClassService, Status: 504, Lost: true}, Transient, ""},
 		{"too large", respond(200, `{"successResult":["`+strings.Repeat("x", 2048)+`"]}`), Error{Class: ClassTooLarge, Status: 200, Lost: true}, Transient, "more than 1024 bytes"},
 		{"too large 429", respond(429, strings.Repeat("x", 2048), "Retry-After", "7"), Error{Class: ClassTooLarge, Status: 429, RetryAfter: 7 * time.Second}, Throttled, ""},
 		{"retry after", respond(429, `{"code":"system.busy"}`, "Retry-After", "90000"), Error{Class: ClassService, Status: 429, Code: "system.busy", RetryAfter: time.Hour}, Throttled, ""},
@@ -152,6 +168,27 @@ func TestErrorBody(t *testing.T) {
 	_, err = client.BatchRecall(t.Context(), testToken, testRobot, keys)
 	if e := asError(t, err); e.RequestID != "R-2" {
 		t.Errorf("request id %q, want the header's", e.RequestID)
+	}
+}
+
+func TestRequiredScopes(t *testing.T) {
+	t.Parallel()
+	for detail, want := range map[string][]string{
+		`{"requiredScopes":["a","b"]}`:             {"a", "b"},
+		`{"requiredScopes":"a"}`:                   {"a"},
+		`{"requiredScopes":["a",1,null,"","b\n"]}`: {"a", "b"},
+		`{"RequiredScopes":["a"]}`:                 {"a"},
+		`{"requiredScopes":["` + testToken + `"]}`: {redacted},
+		`{"requiredScopes":{}}`:                    nil,
+		`{"requiredScopes":[]}`:                    nil,
+		`{}`:                                       nil,
+		`"requiredScopes"`:                         nil,
+		`["a"]`:                                    nil,
+		``:                                         nil,
+	} {
+		if got := requiredScopes(json.RawMessage(detail), newScrubber(testToken)); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", detail, got, want)
+		}
 	}
 }
 

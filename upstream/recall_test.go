@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -38,7 +40,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		t.Errorf("body %s, want %s", got.body, want)
 	}
 	for name, want := range map[string]string{
-		"x-acs-dingtalk-access-token": testToken, "Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dingrecall",
+		"x-acs-dingtalk-access-token": testToken, "Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "dingrecall",
 	} {
 		if values := got.header.Values(name); !slices.Equal(values, []string{want}) {
 			t.Errorf("header %s is %q, want %q", name, values, want)
@@ -121,6 +123,23 @@ func TestAnswers(t *testing.T) {
 			Answer{Recalled: keys[:1], Unmentioned: keys[1:], Foreign: 3}, []Scope{Done, Transient, Transient}},
 		{"case matters", `{"successResult":["` + strings.ToLower(keys[0]) + `"]}`, Answer{Unmentioned: keys, Foreign: 1}, []Scope{Transient, Transient, Transient}},
 		{"failedResult as a list", `{"successResult":[` + a + `,` + b + `,` + c + `],"failedResult":[]}`, Answer{Recalled: keys}, []Scope{Done, Done, Done}},
+		{"failedResult as a list of keys", `{"successResult":[` + b + `],"failedResult":[` + a + `,"other"]}`,
+			Answer{Recalled: keys[1:2], Failed: map[string]string{keys[0]: ""}, Unmentioned: keys[2:]}, []Scope{Unknown, Done, Transient}},
+		{"failedResult as a list of objects", `{"successResult":[` + b + `],"failedResult":[{"processQueryKey":` + a + `,"reason":"invalid.processQueryKey"},{"key":"other"},7,null,["x"],{"key":` + c + `,"why":{}}]}`,
+			Answer{Recalled: keys[1:2], Failed: map[string]string{keys[0]: `{"processQueryKey":` + a + `,"reason":"invalid.processQueryKey"}`, keys[2]: `{"key":` + c + `,"why":{}}`}}, []Scope{KeyDead, Done, Unknown}},
+		{"failedResult as a list, and in both", `{"successResult":[` + a + `],"failedResult":[{"k":` + a + `}]}`,
+			Answer{Both: keys[:1], bothReasons: map[string]string{keys[0]: `{"k":` + a + `}`}, Unmentioned: keys[1:]}, []Scope{Transient, Transient, Transient}},
+		{"failedResult as text", `{"successResult":[` + a + `,` + b + `,` + c + `],"failedResult":"none"}`, Answer{Recalled: keys}, []Scope{Done, Done, Done}},
+		{"successResult as an object", `{"successResult":{` + a + `:true},"failedResult":{` + b + `:"x"}}`,
+			Answer{Failed: map[string]string{keys[1]: "x"}, Unmentioned: []string{keys[0], keys[2]}}, []Scope{Transient, Unknown, Transient}},
+		{"successResult as a list of objects", `{"successResult":[{"processQueryKey":` + a + `}],"failedResult":{}}`, Answer{Unmentioned: keys}, []Scope{Transient, Transient, Transient}},
+		{"nested lists", `{"successResult":[[` + a + `]],"failedResult":{` + b + `:["system.error"]}}`,
+			Answer{Failed: map[string]string{keys[1]: `["system.error"]`}, Unmentioned: []string{keys[0], keys[2]}}, []Scope{Transient, Transient, Transient}},
+		{"lists inside another object", `{"result":{"successResult":[` + a + `]},"failedResult":{}}`, Answer{Unmentioned: keys}, []Scope{Transient, Transient, Transient}},
+		{"the same list twice", `{"successResult":[` + a + `],"successResult":[` + b + `],"failedResult":{}}`,
+			Answer{Recalled: keys[1:2], Unmentioned: []string{keys[0], keys[2]}}, []Scope{Transient, Done, Transient}},
+		{"notRevoke.all.messages of one key", `{"successResult":[` + a + `,` + b + `],"failedResult":{` + c + `:"notRevoke.all.messages"}}`,
+			Answer{Recalled: keys[:2], Failed: map[string]string{keys[2]: "notRevoke.all.messages"}}, []Scope{Done, Done, Transient}},
 		{"successResult of numbers", `{"successResult":[` + a + `,1],"failedResult":{` + a + `:"x"}}`,
 			Answer{Failed: map[string]string{keys[0]: "x"}, Unmentioned: keys[1:]}, []Scope{Unknown, Transient, Transient}},
 		{"lists with a code", `{"code":"notRevoke.all.messages","successResult":[` + a + `,` + b + `,` + c + `]}`, Answer{Recalled: keys}, []Scope{Done, Done, Done}},
@@ -139,6 +158,36 @@ func TestAnswers(t *testing.T) {
 			}
 			checkVerdicts(t, answer.Verdicts(keys), test.scopes)
 		})
+	}
+}
+
+// TestGzippedAnswers: nobody asked for them, and they are answers all the same.
+func TestGzippedAnswers(t *testing.T) {
+	t.Parallel()
+	keys := testKeys(2)
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, _ = w.Write(answerTo(keys))
+	_ = w.Close()
+	for name, handler := range map[string]http.HandlerFunc{
+		"gzip":                respond(200, packed.String(), "Content-Encoding", " GZIP"),
+		"x-gzip":              respond(200, packed.String(), "Content-Encoding", "x-gzip"),
+		"unpacked on its way": respond(200, string(answerTo(keys)), "Content-Encoding", "gzip"),
+	} {
+		answer, err := serve(t, handler).BatchRecall(t.Context(), testToken, testRobot, keys)
+		if err != nil || !slices.Equal(answer.Recalled, keys) {
+			t.Errorf("%s: %+v, %v", name, answer, err)
+		}
+	}
+	// A megabyte of the same byte packs into one kilobyte.
+	packed.Reset()
+	w = gzip.NewWriter(&packed)
+	_, _ = w.Write(bytes.Repeat([]byte{' '}, 1<<20))
+	_ = w.Close()
+	client := serve(t, respond(200, packed.String(), "Content-Encoding", "gzip"), func(c *Config) { c.MaxResponseBytes = 4096 })
+	_, err := client.BatchRecall(t.Context(), testToken, testRobot, keys)
+	if e := asError(t, err); e.Class != ClassTooLarge {
+		t.Errorf("a bomb: %+v", e)
 	}
 }
 

@@ -119,7 +119,7 @@ func readToken(r reply, tc *tokenCall, asked, came time.Time) (Token, *Error) {
 	if err := json.Unmarshal(r.body, &wire); err != nil {
 		// The body may hold the very token that could not be read: keep nothing of it.
 		e := r.notJSON(&tc.call, err)
-		if !e.HTML {
+		if !e.HTML && e.Class != ClassRedirect {
 			e.Message = fmt.Sprintf("%d bytes that are no JSON object", len(r.body))
 		}
 		return Token{}, e

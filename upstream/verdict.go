@@ -157,7 +157,9 @@ func Judge(s Signal) Verdict {
 	v.Message = oneLine(s.Message, MaxMessageRunes)
 	v.Ambiguous = v.Ambiguous || s.Lost
 	if s.Op == OpToken {
-		v.Scope = tokenScope(v.Scope)
+		if scope := tokenScope(v.Scope); scope != v.Scope {
+			v.Scope, v.Hint = scope, hintCredentials // what is said of keys and robots makes no sense here
+		}
 	}
 	switch v.Scope {
 	case Throttled:
@@ -171,7 +173,7 @@ func Judge(s Signal) Verdict {
 	if s.RetryAfter > 0 {
 		v.Rest = s.RetryAfter
 	}
-	if len(s.RequiredScopes) > 0 {
+	if len(s.RequiredScopes) > 0 && v.Hint == hintPermission {
 		v.Hint = "give the app the permission " + strings.Join(s.RequiredScopes, ", ") + " in the developer console"
 	}
 	return v
@@ -237,6 +239,9 @@ func judgeCall(s Signal) Verdict {
 			if v.Code == CodeUnreadable || v.Scope == AppHold {
 				// A code that nobody has heard of, with a status that blames nobody: it may be about a key.
 				v = Verdict{Scope: Unknown}
+			}
+			if v.Scope == Unknown && len(s.RequiredScopes) > 0 {
+				v = Verdict{Scope: AppHold, Hint: hintPermission} // whatever it is called, a permission is missing
 			}
 		}
 		v.Code, v.Known = oneLine(s.Code, maxCodeRunes), false
