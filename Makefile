@@ -8,19 +8,22 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS   := -s -w $(if $(VERSION),-X dingrecall/cmd/internal/cli.releaseVersion=$(VERSION))
 TESTFLAGS ?=
 BENCHTIME ?= 1s
-FUZZTIME  ?= 30s
+FUZZTIME  ?= 1m
 IMAGE     ?= recall:$(or $(VERSION),latest)
 
 # Pinned here and not in go.mod: the linter's modules are no part of the program's.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# A module of its own, so that the service's official SDK stays out of the program.
+FOREIGN   := examples/foreignsdk
+
 DEMO      := build/demo
 DEMO_RATE ?= 50
 
-.PHONY: help build demo test test-fast need-redis need-cc vet lint fmt fmt-check tidy-check bench fuzz docker clean
+.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench fuzz docker clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the program, as bin/recall: one static file
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/recall ./cmd/recall
@@ -37,6 +40,10 @@ demo: build ## 20,000 keys of a bad broadcast, recalled through the whole pipeli
 
 test: need-redis need-cc vet ## everything, with the race detector, on miniredis and a real redis-server
 	$(GO) test -race $(TESTFLAGS) ./...
+	@$(MAKE) --no-print-directory test-foreign
+
+test-foreign: ## the official SDK beside our client, against the simulator; a part of make test
+	cd $(FOREIGN) && $(GO) vet ./... && $(GO) test -race $(TESTFLAGS) ./...
 
 test-fast: need-redis ## the same tests without the race detector
 	$(GO) test $(TESTFLAGS) ./...
@@ -52,6 +59,7 @@ vet: ## go vet
 
 lint: ## golangci-lint, pinned; the first run builds it, which takes minutes
 	$(GO) run $(GOLANGCI) run ./...
+	cd $(FOREIGN) && $(GO) run $(GOLANGCI) run ./...
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
@@ -61,11 +69,12 @@ fmt-check: ## fail where gofmt would change something
 
 tidy-check: ## fail where go mod tidy would change something
 	$(GO) mod tidy -diff
+	cd $(FOREIGN) && $(GO) mod tidy -diff
 
 bench: ## all benchmarks, BENCHTIME=1s each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-fuzz: ## every fuzz target for FUZZTIME=30s
+fuzz: ## every fuzz target for FUZZTIME=1m
 	@set -eo pipefail; git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' | while IFS=: read -r file func; do \
 		echo "$$file: $${func#func }"; \
 		$(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
