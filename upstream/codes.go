@@ -26,6 +26,10 @@ const (
 	CodeUnknownReason      = "reason.unknown"       // a reason in failedResult that has no known code and is none itself
 )
 
+// CodeNoSuchRobot is the service's own: there is no such bot in the organisation. What else it is said of, it is true of all keys of the
+// robot.
+const CodeNoSuchRobot = "invalidParameter.robotCode"
+
 // rule is what is known of one code.
 type rule struct {
 	code string
@@ -64,7 +68,7 @@ const (
 // notRevoke.all.messages ("not all messages were recalled") proves nothing for any key: one key stands for up to 20 people's messages, so even
 // for a single key it may mean "some". It is tried again like system.error, and whoever it kills dies as ambiguous.
 var rules = []rule{
-	{code: "invalidParameter.robotCode", call: RobotDead, key: KeyDead, robotSuspect: true, hint: hintRobot},
+	{code: CodeNoSuchRobot, call: RobotDead, key: KeyDead, robotSuspect: true, hint: hintRobot},
 	{code: "invalidParameter.processQueryKeys.overMax", call: BatchKey, one: Unknown, key: Unknown},
 	{code: "not.allowed.robotCode", call: BatchKey, one: KeyDead, key: KeyDead, robotSuspect: true, hint: "the message was sent by another bot: submit the key with that bot's robotCode"},
 	{code: "invalidParameter.param.invalid", call: BatchKey, one: KeyDead, key: KeyDead, robotSuspect: true},

@@ -64,6 +64,12 @@ func newDecider(p Policy, b *flow.Batch, now time.Time) *decider {
 // answered decides about a call that was answered, key by key.
 func (d *decider) answered(requestID string, verdicts []upstream.Verdict) decision {
 	out := d.begin(requestID)
+	if denied(verdicts) {
+		v := verdicts[0]
+		out.scope, out.hint, out.Counted = upstream.RobotDead, v.Hint, true
+		d.robot(&out, v)
+		return out
+	}
 	out.scope, out.Counted, out.Answered = upstream.Done, true, true
 	for i, v := range verdicts {
 		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], v)

@@ -41,7 +41,8 @@ type App struct {
 	Limited bool // the app has a rate: a permit that was missed is not used late
 	Latency *Latency
 
-	held atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
+	robots robots
+	held   atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
 }
 
 // newHold says whether a hold is news: calls that were in flight together all tell of it, and so does every probe.
@@ -172,13 +173,25 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	if err != nil {
 		dec = r.noToken(d, err)
 	} else {
-		if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
+		visit, ok := r.app.robots.visit(ctx, r.deps.Stopping, b.RobotCode, reply.Local)
+		if !ok {
 			return r.giveUp(ctx)
 		}
-		d.now = reply.Now.Add(time.Since(reply.Local))
-		var made bool
-		if dec, made = r.call(ctx, d, token); !made {
-			return r.giveUp(ctx)
+		var told *decision // what a call says of the robot is heard when it is written
+		defer func() { visit.end(told) }()
+		if visit.gone {
+			dec = d.robotGone(visit)
+		} else {
+			if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
+				return r.giveUp(ctx)
+			}
+			d.now = reply.Now.Add(time.Since(reply.Local))
+			d.note.RobotBad = d.note.RobotBad || visit.denied
+			var made bool
+			if dec, made = r.call(ctx, d, token, visit); !made {
+				return r.giveUp(ctx)
+			}
+			told = &dec
 		}
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
@@ -300,7 +313,7 @@ func (r *run) token(ctx context.Context) (string, error) {
 }
 
 // call makes the call and decides what it came to. made is false where its token was refused and it was not made again.
-func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool) {
+func (r *run) call(ctx context.Context, d *decider, token string, visit *visit) (dec decision, made bool) {
 	b := d.batch
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
@@ -313,6 +326,7 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
+	var verdicts []upstream.Verdict
 	if err != nil {
 		e := upstreamError(err)
 		dec = d.failed(e)
@@ -320,8 +334,10 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		r.report(dec, e)
 	} else {
 		r.app.held.Store(nil)
-		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
+		verdicts = answer.Verdicts(b.Called())
+		dec = d.answered(answer.RequestID, verdicts)
 	}
+	r.reportRobot(b, dec, verdicts, visit)
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
 	return dec, true
 }

@@ -1,0 +1,180 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dingrecall/upstream"
+	"dingrecall/worker/internal/flow"
+)
+
+// robots is what the calls of one app tell of its robots, so that a robot that does not exist costs two calls, however many slots have
+// keys of it. It lives in the process: another worker makes up its own mind.
+//
+// Of a robot that has not answered yet one call goes at a time, and the others wait for its answer, which takes the latency of a call once
+// in the life of a process. The same after an answer that there is no such robot; the next call confirms that or not.
+type robots struct {
+	mu    sync.Mutex // guards all below
+	known map[string]*robot
+}
+
+// robot is what is known of one robot.
+type robot struct {
+	asking  chan struct{} // closed when the one call under way is over; nil: none is
+	exists  bool          // its last answer did not deny it
+	denied  bool          // its last answer said that there is no such robot
+	goneAt  time.Time     // when a second answer said so; zero: never
+	why     flow.Reason
+	request string // id of that answer
+	warned  bool   // that its robotCode may be wrong
+}
+
+// maxRobots bounds what is remembered. What is forgotten costs a call that waits.
+const maxRobots = 10_000
+
+// visit is one batch's way to a call.
+type visit struct {
+	all   *robots
+	robot *robot
+	leads chan struct{} // of a visit that others wait for
+	// denied: the service said before this call that there is no such robot.
+	denied bool
+	// gone: a second answer confirmed it after the batch was bound, so no call is to be made.
+	gone    bool
+	why     flow.Reason
+	request string // id of that answer
+}
+
+// visit waits until a call of the robot may go. bound is when its batch was handed out. ok is false where the run has to end first.
+// Whoever has a visit ends it, after the outcome of the call is written.
+func (a *robots) visit(ctx context.Context, stopping <-chan struct{}, code string, bound time.Time) (v *visit, ok bool) {
+	for {
+		v, wait := a.enter(code, bound)
+		if wait == nil {
+			return v, true
+		}
+		select {
+		case <-wait:
+		case <-stopping:
+			return nil, false
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+func (a *robots) enter(code string, bound time.Time) (*visit, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.robot(code)
+	v := &visit{all: a, robot: r, denied: r.denied}
+	switch {
+	case bound.Before(r.goneAt):
+		v.gone, v.why, v.request = true, r.why, r.request
+	case r.exists:
+	case r.asking != nil:
+		return nil, r.asking
+	default:
+		r.asking = make(chan struct{})
+		v.leads = r.asking
+	}
+	return v, nil
+}
+
+// robot gives what is known of a robot. The lock is held.
+func (a *robots) robot(code string) *robot {
+	r := a.known[code]
+	if r != nil {
+		return r
+	}
+	if len(a.known) >= maxRobots {
+		for other, o := range a.known {
+			if o.asking == nil {
+				delete(a.known, other)
+			}
+		}
+	}
+	if a.known == nil {
+		a.known = map[string]*robot{}
+	}
+	r = &robot{}
+	a.known[code] = r
+	return r
+}
+
+// end tells what the call came to, nil if none was made, and lets the next one go.
+func (v *visit) end(dec *decision) {
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	r := v.robot
+	switch {
+	case dec == nil:
+	case dec.DeadRobot != nil:
+		// Its waiting keys are marked by now, so whatever is bound after this moment came after it.
+		r.goneAt, r.why, r.request, r.denied, r.exists = time.Now(), *dec.DeadRobot, dec.RequestID, false, false
+	case dec.scope == upstream.RobotDead:
+		r.denied, r.exists = true, false
+	case dec.Answered:
+		r.denied, r.exists = false, true
+	default: // trouble says nothing of the robot, and need not be met one call at a time
+		r.exists = !r.denied
+	}
+	if v.leads != nil {
+		close(v.leads)
+		r.asking = nil
+	}
+}
+
+// warn is true the first time.
+func (v *visit) warn() bool {
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	first := !v.robot.warned
+	v.robot.warned = true
+	return first
+}
+
+// robotGone decides about a batch of a robot of which two other calls said that it does not exist: no call is made.
+func (d *decider) robotGone(v *visit) decision {
+	out := d.begin(v.request)
+	out.scope = upstream.RobotDead
+	d.fill(&out, 0, len(d.batch.Keys), flow.FateDead)
+	d.because(&out, upstream.Verdict{Code: v.why.Code, Message: v.why.Message})
+	return out
+}
+
+// denied is true where the answer has it of every key that there is no such robot: the same as if the call had failed with it.
+func denied(verdicts []upstream.Verdict) bool {
+	for _, v := range verdicts {
+		if v.Scope != upstream.KeyDead || v.Code != upstream.CodeNoSuchRobot {
+			return false
+		}
+	}
+	return len(verdicts) > 0
+}
+
+// suspect is true where every key of an answer of several died of what a wrong robotCode would explain as well.
+func suspect(verdicts []upstream.Verdict) bool {
+	for _, v := range verdicts {
+		if v.Scope != upstream.KeyDead || !v.RobotSuspect {
+			return false
+		}
+	}
+	return len(verdicts) > 1
+}
+
+// reportRobot logs what a person should hear of a robot.
+func (r *run) reportRobot(b *flow.Batch, dec decision, verdicts []upstream.Verdict, v *visit) {
+	about := []zap.Field{zap.String("app", r.app.Name), zap.String("robot", b.RobotCode), zap.Int("keys", b.Cut)}
+	switch {
+	case dec.DeadRobot != nil:
+		r.deps.Log.Error("there is no such robot, two calls said: all of its waiting keys are dead letters, to be replayed when that is mended",
+			append(about, zap.String("code", dec.DeadRobot.Code), zap.String("hint", dec.hint), zap.String("request_id", dec.RequestID))...)
+	case dec.scope == upstream.Done && suspect(verdicts) && v.warn():
+		r.deps.Log.Warn("every key of a call was refused for what a wrong robotCode would explain: are they this robot's?",
+			append(about, zap.String("code", verdicts[0].Code), zap.String("hint", verdicts[0].Hint))...)
+	}
+}

@@ -1,0 +1,258 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"dingrecall/upstream"
+	"dingrecall/upstream/simulator"
+	"dingrecall/worker/internal/flow"
+	"dingrecall/worker/internal/keystore"
+	"dingrecall/worker/internal/redistest"
+)
+
+// crowd runs all slots of the app at once, over and over, until no key waits. gathered is closed when each of the first has a batch.
+type crowd struct {
+	*bundle
+	gathered chan struct{}
+	mu       sync.Mutex // guards the rest
+	with     map[int]bool
+	due      []flow.DueSlot
+}
+
+func newCrowd(b *bundle, keys int) *crowd {
+	b.t.Helper()
+	c := &crowd{bundle: b, gathered: make(chan struct{}), with: map[int]bool{}}
+	_, r, err := b.store.Admit(context.Background(), keystore.Admission{RobotCode: "robot", Keys: names(keys), Class: flow.Urgent})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	first := len(r.Due)
+	if first < 4 {
+		b.t.Fatalf("%d slots are due, and a crowd was wanted", first)
+	}
+	c.due = r.Due
+	batches := 0
+	b.onAfter = func(_ int, r *keystore.Reply) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.due = append(c.due, r.Due...)
+		if r.Status == keystore.StatusBatch {
+			if batches++; batches == first {
+				close(c.gathered)
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+// all runs due slots until none is.
+func (c *crowd) all() {
+	c.t.Helper()
+	d := c.dispatcher(time.Minute)
+	for round := 0; ; round++ {
+		c.mu.Lock()
+		due := c.due
+		c.due = nil
+		c.mu.Unlock()
+		if len(due) == 0 {
+			return
+		}
+		if round > 100 {
+			c.t.Fatal("still slots are due")
+		}
+		var wg sync.WaitGroup
+		for _, at := range due {
+			wg.Go(func() {
+				if err := d.Run(context.Background(), testApp, at.Slot, at.Generation, 0); err != nil {
+					c.t.Errorf("slot %d: %v", at.Slot, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// real has the real client and a simulator in the place of the fake service.
+func (b *bundle) real(cfg simulator.Config) *simulator.Simulator {
+	b.t.Helper()
+	cfg.AnyToken = true
+	sim, err := simulator.New(cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	server, err := sim.Listen("")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = server.Close() })
+	client, err := upstream.New(upstream.Config{BaseURL: server.BaseURL()})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(client.Close)
+	b.deps.Service = client
+	return sim
+}
+
+// TestARobotThatDoesNotExistCostsTwoCalls: however many keys wait, and however many slots have taken some of them.
+func TestARobotThatDoesNotExistCostsTwoCalls(t *testing.T) {
+	t.Parallel()
+	const keys = 1000
+	for name, cfg := range map[string]simulator.Config{
+		"as the error of the call":  {UnknownRobots: []string{"robot"}},
+		"as the reason of each key": {Faults: []simulator.FaultRule{{Fault: simulator.FaultRobotReason, Probability: 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+				b := setup(t, rdb, nil)
+				logged, logs := observer.New(zap.ErrorLevel)
+				b.deps.Log = zap.New(logged)
+				var c *crowd
+				cfg.Sleep = func(context.Context, time.Duration) { <-c.gathered } // no call ends before all slots have keys
+				cfg.Latency = time.Second
+				sim := b.real(cfg)
+				c = newCrowd(b, keys)
+				c.all()
+				if st := sim.Stats(); st.Calls != 2 || st.KeysAsked != 40 && st.KeysAsked != 20 {
+					t.Errorf("%d calls with %d keys", st.Calls, st.KeysAsked)
+				}
+				for _, r := range b.records(keys) {
+					if r.State != flow.Dead || r.Code != upstream.CodeNoSuchRobot || r.Attempts > 0 && r.RequestID == "" {
+						t.Fatalf("%+v", r)
+					}
+				}
+				if entries := logs.All(); len(entries) != 1 || entries[0].ContextMap()["robot"] != "robot" || entries[0].ContextMap()["hint"] == "" {
+					t.Errorf("logged %v", entries)
+				}
+			})
+		})
+	}
+}
+
+// TestARobotIsAskedAgainForNewKeys: what is submitted after its end may be after its mending.
+func TestARobotIsAskedAgainForNewKeys(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb, nil)
+		b.service.answer = func(n int, c fakeCall) (upstream.Answer, error) {
+			if n <= 2 {
+				return upstream.Answer{}, serviceError(400, upstream.CodeNoSuchRobot)
+			}
+			return allRecalled(c.keys), nil
+		}
+		c := newCrowd(b, 200)
+		c.all()
+		_, r, err := b.store.Admit(context.Background(), keystore.Admission{RobotCode: "robot", Keys: []string{"new"}, Class: flow.Urgent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.due = r.Due
+		c.all()
+		recs, err := b.store.Lookup(context.Background(), "robot", []string{"new"})
+		if err != nil || recs[0].State != flow.Recalled || len(b.service.seen()) != 3 || b.states(200)[flow.Dead] != 200 {
+			t.Errorf("%+v, %v, %d calls, %v", recs, err, len(b.service.seen()), b.states(200))
+		}
+	})
+}
+
+// TestOddAnswersKillNoGoodRobot: one answer, at the start or later, or several of calls that were under way together, confirm nothing.
+func TestOddAnswersKillNoGoodRobot(t *testing.T) {
+	t.Parallel()
+	const keys = 1000
+	for name, odd := range map[string][]int{"the first": {1}, "a later one": {7}, "four at once": {2, 3, 4, 5}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+				b := setup(t, rdb, nil)
+				var together sync.WaitGroup
+				together.Add(len(odd))
+				b.service.answer = func(n int, c fakeCall) (upstream.Answer, error) {
+					if !slices.Contains(odd, n) {
+						return allRecalled(c.keys), nil
+					}
+					together.Done()
+					together.Wait() // they answer when all are under way
+					return upstream.Answer{}, serviceError(400, upstream.CodeNoSuchRobot)
+				}
+				newCrowd(b, keys).all()
+				if n := len(b.service.seen()); n != keys/flow.MaxBatch+len(odd) || b.states(keys)[flow.Recalled] != keys {
+					t.Errorf("%d calls, %v", n, b.states(keys))
+				}
+			})
+		})
+	}
+}
+
+// TestSuspicionIsSaid: keys of another robot die one by one, which is right; somebody should look at the robotCode.
+func TestSuspicionIsSaid(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb, nil)
+		logged, logs := observer.New(zap.WarnLevel)
+		b.deps.Log = zap.New(logged)
+		b.service.answer = func(_ int, c fakeCall) (upstream.Answer, error) {
+			failed := map[string]string{}
+			for _, k := range c.keys {
+				failed[k] = "not.allowed.robotCode"
+			}
+			return upstream.Answer{Failed: failed}, nil
+		}
+		newCrowd(b, 200).all()
+		if entries := logs.All(); len(entries) != 1 || entries[0].ContextMap()["code"] != "not.allowed.robotCode" || b.states(200)[flow.Dead] != 200 {
+			t.Errorf("logged %v; %v", entries, b.states(200))
+		}
+	})
+}
+
+func TestRobotsAreForgottenWhenTheyAreTooMany(t *testing.T) {
+	t.Parallel()
+	var a robots
+	busy, _ := a.enter("busy", time.Now())
+	for i := range 3 * maxRobots {
+		v, wait := a.enter(fmt.Sprint(i), time.Now())
+		if wait != nil {
+			t.Fatalf("robot %d has to wait", i)
+		}
+		v.end(nil)
+	}
+	if len(a.known) > maxRobots {
+		t.Errorf("%d robots are remembered", len(a.known))
+	}
+	if _, wait := a.enter("busy", time.Now()); wait == nil {
+		t.Error("the robot that is being asked was forgotten")
+	}
+	busy.end(nil)
+	if v, _ := a.enter("busy", time.Now()); v == nil {
+		t.Error("nobody may ask after a visit without a call")
+	}
+}
+
+// TestAWaitingVisitEnds where the run has to.
+func TestAWaitingVisitEnds(t *testing.T) {
+	t.Parallel()
+	var a robots
+	if _, ok := a.visit(t.Context(), nil, "robot", time.Now()); !ok {
+		t.Fatal("the first has to wait")
+	}
+	stopping := make(chan struct{})
+	close(stopping)
+	if _, ok := a.visit(t.Context(), stopping, "robot", time.Now()); ok {
+		t.Error("a second call of a robot that nobody knows")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := a.visit(ctx, nil, "robot", time.Now()); ok {
+		t.Error("a second call of a robot that nobody knows")
+	}
+}
