@@ -221,10 +221,10 @@ func sortKeys(call *call, recalled []string, failed map[string]json.RawMessage) 
 			}
 			answer.Recalled = append(answer.Recalled, key)
 		case inFailed:
-			setReason(&answer.Failed, key, call.scrub.text(rawText(failed[key])))
+			setReason(&answer.Failed, key, call.scrub.reason(rawText(failed[key])))
 		case inRecalled | inFailed:
 			answer.Both = append(answer.Both, key)
-			setReason(&answer.bothReasons, key, call.scrub.text(rawText(failed[key])))
+			setReason(&answer.bothReasons, key, call.scrub.reason(rawText(failed[key])))
 		default:
 			answer.Unmentioned = append(answer.Unmentioned, key)
 		}
@@ -345,6 +345,9 @@ func (r reply) withRedirect(e *Error, scrub scrubber) *Error {
 	return e
 }
 
+// maxHead bounds how much of a page is searched for its title: a megabyte that begins one over and over takes seconds.
+const maxHead = 4096
+
 var title = regexp.MustCompile(`(?is)<title[^>]*>(.{0,200}?)</title>`)
 
 // notJSON makes the Error of a body that is no JSON object: a page, nothing, or something that was cut.
@@ -362,7 +365,7 @@ func (r reply) notJSON(call *call, err error) *Error {
 		e.HTML = true
 		e.Lost = e.Lost && r.status >= 500 // a page in place of an answer comes from before the service, not from behind it
 		e.Message = fmt.Sprintf("a page of %d bytes", len(r.body))
-		if found := title.FindSubmatch(body); found != nil && utf8.Valid(found[1]) {
+		if found := title.FindSubmatch(body[:min(len(body), maxHead)]); found != nil && utf8.Valid(found[1]) {
 			e.Message += ": " + call.scrub.clean(html.UnescapeString(string(found[1])), MaxMessageRunes/2)
 		}
 	case errors.As(err, &syntax) && int(syntax.Offset) >= len(r.body) && (body[0] == '{' || body[0] == '['):

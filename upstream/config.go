@@ -14,8 +14,9 @@ const (
 	DefaultBaseURL = "https://api.dingtalk.com"
 	// DefaultTimeout bounds one call, from waiting for a connection to the last byte of the answer.
 	DefaultTimeout = 10 * time.Second
-	// DefaultMaxResponseBytes is far above any honest answer: 20 keys with their reasons are about 4 KiB.
-	DefaultMaxResponseBytes = 1 << 20
+	// DefaultMaxResponseBytes is far above any honest answer: 20 keys with their reasons are about 4 KiB. Decoding one takes up to 180 times
+	// its size for a moment, where it is made for that.
+	DefaultMaxResponseBytes = 256 << 10
 	// DefaultMaxConns is enough for 20 calls a second at a latency of more than ten seconds.
 	DefaultMaxConns = 256
 )

@@ -47,9 +47,22 @@ func (s scrubber) text(t string) string {
 	return t
 }
 
+// reason is text for what is kept as it came, save where the secret would come together when somebody strips it of what cannot be
+// seen: then it is stripped here.
+func (s scrubber) reason(t string) string {
+	t = s.text(t)
+	if isPlain(t) {
+		return t
+	}
+	if flat := oneLine(t, len(t)+2); s.text(flat) != flat {
+		return s.text(flat)
+	}
+	return t
+}
+
 // clean is text, fit for one line of a log: no control characters, valid UTF-8, at most limit runes. It redacts before it cuts, so
-// that no half of a secret is left at the end.
-func (s scrubber) clean(t string, limit int) string { return oneLine(s.text(t), limit) }
+// that no half of a secret is left at the end, and again after it has stripped what stood between the parts of one.
+func (s scrubber) clean(t string, limit int) string { return oneLine(s.reason(t), limit) }
 
 // oneLine strips control and formatting characters (a bidirectional override can make a log line lie), folds white space and
 // caps the length.
