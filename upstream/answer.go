@@ -141,7 +141,7 @@ func (w *wireAnswer) decode(body []byte, keys []string) (ok bool, err error) {
 // reason. It is nil where no key that was asked is among them.
 func failedList(raw json.RawMessage, keys []string) map[string]json.RawMessage {
 	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	if !isJSON(raw, '[') || json.Unmarshal(raw, &items) != nil {
 		return nil
 	}
 	var failed map[string]json.RawMessage
@@ -330,7 +330,7 @@ func (r reply) withRedirect(e *Error, scrub scrubber) *Error {
 	if r.status < 300 || r.status >= 400 {
 		return e
 	}
-	where := ""
+	var where string
 	switch u, err := url.Parse(r.header.Get("Location")); {
 	case r.header.Get("Location") == "":
 		where = "that names no address"
