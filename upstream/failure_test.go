@@ -242,7 +242,7 @@ func TestCallsWithoutAnswer(t *testing.T) {
 			base := test.base(t)
 			client := dial(t, base, func(c *Config) { c.Timeout = 10 * time.Second })
 			if test.want == ClassTimeout {
-				client.cfg.Timeout = 100 * time.Millisecond
+				client.cfg.Timeout = time.Second
 			}
 			_, err := client.BatchRecall(t.Context(), testToken, testRobot, testKeys(2))
 			e := asError(t, err)

@@ -7,13 +7,14 @@ import (
 	"testing"
 )
 
-// TestHostileAnswersTakeBoundedMemory: the largest answer that is read, made of what takes most to decode, takes some tens of times its size
-// for a moment, and hardly anything of it is kept.
+// TestHostileAnswersTakeBoundedMemory: an answer that is made of what takes most to decode takes some hundred times its size for a moment
+// (which makes 64 MiB of the largest that is read), and hardly anything of it is kept.
 func TestHostileAnswersTakeBoundedMemory(t *testing.T) {
 	keys := testKeys(MaxKeys)
-	const most, kept = 64 << 20, 256 << 10
+	const size, kept = DefaultMaxResponseBytes / 4, 64 << 10
+	const most = 256 * size
 	fill := func(head, unit, tail string) string {
-		return head + strings.Repeat(unit, (DefaultMaxResponseBytes-len(head)-len(tail))/len(unit)) + tail
+		return head + strings.Repeat(unit, (size-len(head)-len(tail))/len(unit)) + tail
 	}
 	for name, body := range map[string]string{
 		"empty texts recalled":  fill(`{"successResult":[`, `"",`, `""]}`),
