@@ -128,7 +128,7 @@ func faultTable() map[Fault]expect {
 		FaultSystemError:   service(500, codeSystemError),
 		FaultInternalError: service(500, codeInternal),
 		FaultServiceBusy:   service(503, codeServiceBusy),
-		FaultTimeout504:    service(504, codeServiceTimeout),
+		FaultTimeout504:    service(504, codeTimeout),
 		FaultBare503:       {status: 503, label: "bare-503", unapplied: true},
 		FaultError200:      {status: 200, label: "error-200", contains: codeSystemError, unapplied: true},
 		FaultRobotUnknown:  service(400, codeRobot),

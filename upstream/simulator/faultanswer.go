@@ -28,7 +28,7 @@ var codeFaults = map[Fault]string{
 	FaultSystemError:   codeSystemError,
 	FaultInternalError: codeInternal,
 	FaultServiceBusy:   codeServiceBusy,
-	FaultTimeout504:    codeServiceTimeout,
+	FaultTimeout504:    codeTimeout,
 	FaultRobotUnknown:  codeRobot,
 	FaultNotSender:     codeForeign,
 	FaultParamInvalid:  codeParam,
