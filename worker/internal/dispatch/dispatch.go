@@ -40,9 +40,9 @@ type App struct {
 	Tokens  Tokens
 	Limited bool // the app has a rate: a permit that was missed is not used late
 	Latency *Latency
+	robots  robots
 
-	robots robots
-	held   atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
+	held atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
 }
 
 // newHold says whether a hold is news: calls that were in flight together all tell of it, and so does every probe.
@@ -123,6 +123,7 @@ type run struct {
 	until time.Time // the end of its slice
 	delay time.Duration
 	cause error // of the last call that has to be made again
+	visit *visit
 }
 
 func (r *run) loop(ctx context.Context, reply *keystore.Reply) error {
@@ -133,7 +134,7 @@ func (r *run) loop(ctx context.Context, reply *keystore.Reply) error {
 		}
 		// A wake-up that could not be enqueued here is in the next reply again: a slot stays due until its task attaches.
 		r.at.Run = reply.Batch.Run
-		next, err := r.batch(ctx, reply)
+		next, err := r.visited(ctx, reply)
 		if err != nil {
 			return &flow.Later{Delay: soon, Err: err}
 		}
@@ -172,26 +173,16 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	var dec decision
 	if err != nil {
 		dec = r.noToken(d, err)
+	} else if r.visit.gone {
+		dec = d.robotGone(r.visit)
 	} else {
-		visit, ok := r.app.robots.visit(ctx, r.deps.Stopping, b.RobotCode, reply.Local)
-		if !ok {
+		if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
 			return r.giveUp(ctx)
 		}
-		var told *decision // what a call says of the robot is heard when it is written
-		defer func() { visit.end(told) }()
-		if visit.gone {
-			dec = d.robotGone(visit)
-		} else {
-			if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
-				return r.giveUp(ctx)
-			}
-			d.now = reply.Now.Add(time.Since(reply.Local))
-			d.note.RobotBad = d.note.RobotBad || visit.denied
-			var made bool
-			if dec, made = r.call(ctx, d, token, visit); !made {
-				return r.giveUp(ctx)
-			}
-			told = &dec
+		d.now = reply.Now.Add(time.Since(reply.Local))
+		var made bool
+		if dec, made = r.call(ctx, d, token); !made {
+			return r.giveUp(ctx)
 		}
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
@@ -313,8 +304,9 @@ func (r *run) token(ctx context.Context) (string, error) {
 }
 
 // call makes the call and decides what it came to. made is false where its token was refused and it was not made again.
-func (r *run) call(ctx context.Context, d *decider, token string, visit *visit) (dec decision, made bool) {
+func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool) {
 	b := d.batch
+	d.note.RobotBad = d.note.RobotBad || r.visit.denied
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
 		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
@@ -326,7 +318,6 @@ func (r *run) call(ctx context.Context, d *decider, token string, visit *visit) 
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
-	var verdicts []upstream.Verdict
 	if err != nil {
 		e := upstreamError(err)
 		dec = d.failed(e)
@@ -334,10 +325,10 @@ func (r *run) call(ctx context.Context, d *decider, token string, visit *visit) 
 		r.report(dec, e)
 	} else {
 		r.app.held.Store(nil)
-		verdicts = answer.Verdicts(b.Called())
-		dec = d.answered(answer.RequestID, verdicts)
+		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
 	}
-	r.reportRobot(b, dec, verdicts, visit)
+	r.visit.told = &dec
+	r.reportRobot(b, dec, answer)
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
 	return dec, true
 }

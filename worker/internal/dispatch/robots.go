@@ -9,6 +9,7 @@ import (
 
 	"dingrecall/upstream"
 	"dingrecall/worker/internal/flow"
+	"dingrecall/worker/internal/keystore"
 )
 
 // robots is what the calls of one app tell of its robots, so that a robot that does not exist costs two calls, however many slots have
@@ -35,7 +36,7 @@ type robot struct {
 // maxRobots bounds what is remembered. What is forgotten costs a call that waits.
 const maxRobots = 10_000
 
-// visit is one batch's way to a call.
+// visit is one batch's way to a call and back.
 type visit struct {
 	all   *robots
 	robot *robot
@@ -45,7 +46,19 @@ type visit struct {
 	// gone: a second answer confirmed it after the batch was bound, so no call is to be made.
 	gone    bool
 	why     flow.Reason
-	request string // id of that answer
+	request string    // id of that answer
+	told    *decision // what the call came to; nil: none was made
+}
+
+// visited makes the call of a batch when the robot may be called, and hears what came of it when that is written.
+func (r *run) visited(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
+	v, ok := r.app.robots.visit(ctx, r.deps.Stopping, reply.Batch.RobotCode, reply.Local)
+	if !ok {
+		return r.giveUp(ctx)
+	}
+	r.visit = v
+	defer v.end()
+	return r.batch(ctx, reply)
 }
 
 // visit waits until a call of the robot may go. bound is when its batch was handed out. ok is false where the run has to end first.
@@ -105,11 +118,11 @@ func (a *robots) robot(code string) *robot {
 	return r
 }
 
-// end tells what the call came to, nil if none was made, and lets the next one go.
-func (v *visit) end(dec *decision) {
+// end hears what the call came to, and lets the next one go.
+func (v *visit) end() {
 	v.all.mu.Lock()
 	defer v.all.mu.Unlock()
-	r := v.robot
+	r, dec := v.robot, v.told
 	switch {
 	case dec == nil:
 	case dec.DeadRobot != nil:
@@ -167,14 +180,17 @@ func suspect(verdicts []upstream.Verdict) bool {
 }
 
 // reportRobot logs what a person should hear of a robot.
-func (r *run) reportRobot(b *flow.Batch, dec decision, verdicts []upstream.Verdict, v *visit) {
+func (r *run) reportRobot(b *flow.Batch, dec decision, answer upstream.Answer) {
 	about := []zap.Field{zap.String("app", r.app.Name), zap.String("robot", b.RobotCode), zap.Int("keys", b.Cut)}
 	switch {
 	case dec.DeadRobot != nil:
 		r.deps.Log.Error("there is no such robot, two calls said: all of its waiting keys are dead letters, to be replayed when that is mended",
 			append(about, zap.String("code", dec.DeadRobot.Code), zap.String("hint", dec.hint), zap.String("request_id", dec.RequestID))...)
-	case dec.scope == upstream.Done && suspect(verdicts) && v.warn():
-		r.deps.Log.Warn("every key of a call was refused for what a wrong robotCode would explain: are they this robot's?",
-			append(about, zap.String("code", verdicts[0].Code), zap.String("hint", verdicts[0].Hint))...)
+	case dec.Answered && len(answer.Failed) == b.Cut:
+		verdicts := answer.Verdicts(b.Called())
+		if suspect(verdicts) && r.visit.warn() {
+			r.deps.Log.Warn("every key of a call was refused for what a wrong robotCode would explain: are they this robot's?",
+				append(about, zap.String("code", verdicts[0].Code), zap.String("hint", verdicts[0].Hint))...)
+		}
 	}
 }
