@@ -173,8 +173,6 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	var dec decision
 	if err != nil {
 		dec = r.noToken(d, err)
-	} else if r.visit.gone {
-		dec = d.robotGone(r.visit)
 	} else {
 		if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
 			return r.giveUp(ctx)

@@ -58,7 +58,23 @@ func (r *run) visited(ctx context.Context, reply *keystore.Reply) (*keystore.Rep
 	}
 	r.visit = v
 	defer v.end()
+	if v.gone {
+		return r.gone(ctx, reply)
+	}
 	return r.batch(ctx, reply)
+}
+
+// gone settles a batch of a robot of which two other calls said that it does not exist: no call is made.
+func (r *run) gone(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
+	s := newDecider(r.cfg.Policy, reply.Batch, reply.Now).robotGone(r.visit)
+	if r.stopping() || time.Now().After(r.until) {
+		s.Next = flow.NextYield
+	}
+	next, err := r.settle(ctx, reply.Batch, s)
+	if err == nil && next.Status != keystore.StatusRefused {
+		r.count(s)
+	}
+	return next, err
 }
 
 // visit waits until a call of the robot may go. bound is when its batch was handed out. ok is false where the run has to end first.
@@ -150,13 +166,12 @@ func (v *visit) warn() bool {
 	return first
 }
 
-// robotGone decides about a batch of a robot of which two other calls said that it does not exist: no call is made.
-func (d *decider) robotGone(v *visit) decision {
+// robotGone has the batch die of what was said of its robot.
+func (d *decider) robotGone(v *visit) flow.Settlement {
 	out := d.begin(v.request)
-	out.scope = upstream.RobotDead
 	d.fill(&out, 0, len(d.batch.Keys), flow.FateDead)
 	d.because(&out, upstream.Verdict{Code: v.why.Code, Message: v.why.Message})
-	return out
+	return out.Settlement
 }
 
 // denied is true where the answer has it of every key that there is no such robot: the same as if the call had failed with it.
