@@ -24,7 +24,7 @@ var allowed = map[difference]string{
 	{"header Content-Type", "application/json", "application/json; charset=utf-8"}: "JSON is UTF-8 by definition, and the parameter has no meaning for it",
 }
 
-// compare lists the fields in which two requests differ: method, path, query, each header, and each member of the body, which is compared
+// compare lists the fields in which two requests differ: method, path, parameters of the query, each header, and each member of the body, which is compared
 // as JSON, since the order of members and the spelling of strings mean nothing.
 func compare(ours, theirs request) []difference {
 	var diffs []difference
@@ -35,7 +35,7 @@ func compare(ours, theirs request) []difference {
 	}
 	field("method", ours.method, theirs.method)
 	field("path", ours.path, theirs.path)
-	field("query", ours.query, theirs.query)
+	field("query", ours.query.Encode(), theirs.query.Encode())
 	names := maps.Clone(ours.header)
 	maps.Copy(names, theirs.header)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -52,6 +52,9 @@ func compare(ours, theirs request) []difference {
 }
 
 func compareBodies(ours, theirs []byte) []difference {
+	if len(ours)+len(theirs) == 0 {
+		return nil
+	}
 	a, errA := members(ours)
 	b, errB := members(theirs)
 	if errA != nil || errB != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -29,9 +30,10 @@ const (
 
 // request is what a client put on the wire.
 type request struct {
-	method, path, query string
-	header              http.Header
-	body                []byte
+	method, path string
+	query        url.Values
+	header       http.Header
+	body         []byte
 }
 
 // bundle is a simulator that remembers the requests that it got, with a client of each kind.
@@ -68,7 +70,7 @@ func (b *bundle) serve(w http.ResponseWriter, r *http.Request) {
 		b.t.Errorf("a request's body: %v", err)
 	}
 	b.mu.Lock()
-	b.seen = append(b.seen, request{r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Header.Clone(), body})
+	b.seen = append(b.seen, request{r.Method, r.URL.EscapedPath(), r.URL.Query(), r.Header.Clone(), body})
 	b.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	b.sim.ServeHTTP(w, r)

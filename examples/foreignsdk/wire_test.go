@@ -1,6 +1,7 @@
 package foreignsdk
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -134,7 +135,7 @@ func TestComparisonCanFail(t *testing.T) {
 	for field, spoil := range map[string]func(*request){
 		"method":              func(r *request) { r.method = "PUT" },
 		"path":                func(r *request) { r.path = "/v1.0/robot/oToMessages/batchRecall" },
-		"query":               func(r *request) { r.query = "a=b" },
+		"query":               func(r *request) { r.query = url.Values{"a": {"b"}} },
 		"header Content-Type": func(r *request) { r.header.Set("Content-Type", "text/plain") },
 		"header X-Acs-Dingtalk-Access-Token": func(r *request) {
 			r.header.Set("x-acs-dingtalk-access-token", `"`+testToken+`"`)
