@@ -26,8 +26,7 @@ const (
 	CodeUnknownReason      = "reason.unknown"       // a reason in failedResult that has no known code and is none itself
 )
 
-// CodeNoSuchRobot is the service's own: there is no such bot in the organisation. What else it is said of, it is true of all keys of the
-// robot.
+// CodeNoSuchRobot is the service's own: there is no such bot in the organisation. Said of one key, it is true of all keys of the robot.
 const CodeNoSuchRobot = "invalidParameter.robotCode"
 
 // rule is what is known of one code.
