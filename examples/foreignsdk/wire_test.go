@@ -42,6 +42,13 @@ var calls = []sameCall{
 	},
 	{
 		name: "token of a third-party app", path: "/v1.0/oauth2/corpAccessToken",
+		ours: func(t *testing.T, b *bundle) error {
+			ticket := func() (upstream.Secret, error) { return testTicket, nil }
+			_, err := b.client.FetchToken(t.Context(), upstream.Credentials{
+				Kind: upstream.KindThirdParty, AppKey: testRobot, AppSecret: testSecret, CorpID: testCorp, Ticket: ticket,
+			})
+			return err
+		},
 		theirs: func(_ *testing.T, b *bundle) error {
 			_, err := b.oauth().GetCorpAccessToken(&oauth2_1_0.GetCorpAccessTokenRequest{
 				SuiteKey: tea.String(testRobot), SuiteSecret: tea.String(testSecret), AuthCorpId: tea.String(testCorp), SuiteTicket: tea.String(testTicket),
@@ -51,6 +58,10 @@ var calls = []sameCall{
 	},
 	{
 		name: "token of either, unified", path: "/v1.0/oauth2/" + testCorp + "/token",
+		ours: func(t *testing.T, b *bundle) error {
+			_, err := b.client.FetchToken(t.Context(), upstream.Credentials{Kind: upstream.KindUnified, AppKey: testRobot, AppSecret: testSecret, CorpID: testCorp})
+			return err
+		},
 		theirs: func(_ *testing.T, b *bundle) error {
 			_, err := b.oauth().GetToken(tea.String(testCorp), &oauth2_1_0.GetTokenRequest{
 				ClientId: tea.String(testRobot), ClientSecret: tea.String(testSecret), GrantType: tea.String("client_credentials"),
