@@ -57,7 +57,8 @@ type AppStatus struct {
 	Later  int64   // of the waiting keys, those that wait for later
 	Outbox int64   // dead letters that the queue does not have yet
 	Hold   *HoldStatus
-	Share  float64 // of the configured rate, as throttle answers left it when last changed
+	Share  float64   // of the configured rate that is in use, after throttle answers
+	Rest   time.Time // until when nobody calls because the service said that it was too much; zero: no rest
 	LastOK time.Time
 }
 
@@ -90,7 +91,11 @@ func (s *Store) readStatus(ctx context.Context) (AppStatus, error) {
 			slots = append(slots, more...)
 			continue
 		}
-		return q.status(s.app)
+		now := q.now.Val()
+		if s.now != nil {
+			now = s.now()
+		}
+		return q.status(s.app, now)
 	}
 }
 
@@ -107,6 +112,7 @@ func (q *statusQuery) unread(slots []string) (more []string) {
 type statusQuery struct {
 	counts, robots, incidents, meta, busy, held *redis.MapStringStringCmd
 	later, outbox                               *redis.IntCmd
+	now                                         *redis.TimeCmd
 	bound                                       []*redis.SliceCmd
 }
 
@@ -119,22 +125,21 @@ func (q *statusQuery) read(ctx context.Context, p redis.Pipeliner, app string, s
 	q.held = p.HGetAll(ctx, name(app, "held"))
 	q.later = p.ZCard(ctx, name(app, "later"))
 	q.outbox = p.HLen(ctx, name(app, "outbox"))
+	q.now = p.Time(ctx)
 	for _, i := range slots {
 		q.bound = append(q.bound, p.HMGet(ctx, name(app, "slot", i), "rid", "keys"))
 	}
 }
 
-func (q *statusQuery) status(app string) (AppStatus, error) {
+func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 	meta := q.meta.Val()
-	st := AppStatus{App: app, Slots: len(q.busy.Val()), Held: len(q.held.Val()), Later: q.later.Val(), Outbox: q.outbox.Val(), Share: 1}
+	st := AppStatus{App: app, Slots: len(q.busy.Val()), Held: len(q.held.Val()), Later: q.later.Val(), Outbox: q.outbox.Val()}
 	st.LastOK = millis(meta["ok_at"])
-	if meta["share"] != "" {
-		share, err := strconv.ParseFloat(meta["share"], 64)
-		if err != nil {
-			return st, errShape
-		}
-		st.Share = share
+	limit, err := readPace(meta["pace"])
+	if err != nil {
+		return st, err
 	}
+	st.Share, st.Rest = limit.share(now), limit.rest(now)
 	if meta["hold_code"] != "" {
 		st.Hold = &HoldStatus{Reason: flow.Reason{Code: meta["hold_code"], Message: meta["hold_message"]},
 			Since: millis(meta["hold_since"]), NextProbe: millis(meta["hold_until"])}

@@ -91,7 +91,7 @@ for inc, n in pairs(recalled) do
 end
 if settled then remember_call(s.batch, request) end
 if A(17) ~= '' then condemn(s.rid, { code = A(17), request = request, message = A(18) }) end
-if A(12) ~= '' then throttle(tonumber(A(12))) end
+if A(12) ~= '' then throttle(tonumber(A(12)), s.at) end
 if A(13) ~= '' then hold(A(13), A(14), tonumber(A(15))) end
 if A(16) == '1' then release() end
 

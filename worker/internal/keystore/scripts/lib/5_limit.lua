@@ -1,27 +1,50 @@
--- Holds and the shared rate.
+-- The shared rate.
+--
+-- The app's calls go at a share of its configured rate: 1 until the service says that it is too much. Then the share is halved, comes back
+-- within seconds to a little below where it was when that happened, stays about there, and climbs slowly and ever faster, so that a
+-- service that allows more again is found out. docs/decisions has the figures; Go's pace.go reads what this writes.
 
--- Puts the app at rest. When a probe of a held app fails, the time until the next one doubles, or is what the answer to the
--- probe asks for; calls that were under way when the app was held change nothing.
-local function hold(code, message, first)
-  local v = call('HMGET', KEYS[1], 'hold_code', 'hold_every', 'hold_probing')
-  if v[1] and not v[3] then return end
-  local every = first
-  if v[1] then every = math.max(first, math.min(probe_max, tonumber(v[2]) * 2)) else call('HSET', KEYS[1], 'hold_since', int(now)) end
-  meta.held = now + every
-  call('HDEL', KEYS[1], 'hold_probing')
-  call('HSET', KEYS[1], 'hold_code', code, 'hold_message', message, 'hold_every', int(every), 'hold_until', int(now + every))
+local FLOOR = 0.05         -- the least share
+local BELOW = 0.97         -- how far it comes back, where it had climbed since the last cut
+local WELL_BELOW = 0.9     -- the same where it had not: the limit is lower than was thought
+local BACK, MOST_BACK = 3, 180000       -- coming back takes so many times the rest, ms at most
+local CLIMB, MOST_CLIMB = 60, 3600000   -- and climbing as far as it stays below
+local CLIMB_CALLS = 240    -- or so many calls, where that takes longer, up to twice as long
+local LONG = 5000          -- ms: a longer rest is waited out without a slot
+local LONGEST = 300000     -- ms: to which rests grow by themselves
+
+-- What the last throttle answer left, nil where there was none: the share at first, the share it comes back to, when that begins (ms) and how long it
+-- takes, how long the climb takes, from which permit on (microseconds) a throttle answer is another event, how often in a row the first call
+-- after a rest was refused.
+local pace = nil
+if meta.pace then
+  local f = {}
+  for n in string.gmatch(meta.pace, '%S+') do f[#f + 1] = tonumber(n) end
+  if #f == 7 then pace = { low = f[1], goal = f[2], from = f[3], back = f[4], climb = f[5], fence = f[6], strikes = f[7] } end
 end
 
-local function release()
-  if meta.held == 0 then return end
-  meta.held = 0
-  call('HDEL', KEYS[1], 'hold_code', 'hold_message', 'hold_every', 'hold_until', 'hold_since', 'hold_probing')
+local function save_pace()
+  call('HSET', KEYS[1], 'pace', string.format('%.4f %.4f %.0f %.0f %.0f %.0f %.0f',
+    pace.low, pace.goal, pace.from, pace.back, pace.climb, pace.fence, pace.strikes))
 end
 
--- The share of the configured rate that throttle answers have left; it creeps back by 5 % of the whole a second.
 local function rate_share()
-  return math.min(1, meta.share + 0.05 * math.max(0, now - meta.share_at) / 1000)
+  if not pace then return 1 end
+  local t = now - pace.from
+  if t <= 0 then return pace.low end
+  if t < pace.back then return pace.low + (pace.goal - pace.low) * t / pace.back end
+  local up = (t - pace.back) / pace.climb
+  return math.min(1, pace.goal * (1 + (1 - BELOW) * up * up * up))
 end
+
+-- The moment (ms) until which nobody is to take a slot, since no call may be made for long; 0 = there is none.
+local function rest_until()
+  if pace and pace.from > now + LONG then return pace.from - 1000 end
+  return 0
+end
+
+-- At a lower rate fewer slots are needed, and more would only hold permits for a time that is far off.
+if pace then max_slots = math.max(math.min(max_slots, 2), math.ceil(max_slots * rate_share())) end
 
 local function set_tat(at)
   meta.tat = at
@@ -35,12 +58,31 @@ local function permit(lead)
   return at
 end
 
--- Throttled: nobody calls for rest ms, and then at half the rate. Answers of the same second count once.
-local function throttle(rest)
-  local last = tonumber(call('HGET', KEYS[1], 'throttled') or 0)
-  if now - last >= 1000 then
-    meta.share, meta.share_at = math.max(0.05, rate_share() / 2), now
-    call('HSET', KEYS[1], 'share', meta.share, 'share_at', int(now), 'throttled', int(now))
+-- Halves the rate, and says how it is to come back. What it takes is in proportion to the rest: a limit per minute shows itself later than one per second.
+local function cut(rest)
+  local share = rate_share()
+  local climbed = not pace or now - pace.from >= pace.back
+  local climb = CLIMB * 1000
+  if interval > 0 then climb = math.max(climb, math.min(2 * climb, CLIMB_CALLS * interval / share / 1000)) end
+  pace = {
+    low = math.max(FLOOR, share / 2), goal = math.max(FLOOR, share * (climbed and BELOW or WELL_BELOW)), strikes = 0,
+    back = math.min(MOST_BACK, BACK * rest), climb = math.min(MOST_CLIMB, climb * rest / 1000),
+  }
+end
+
+-- Throttled, in answer to the call that had the permit at: nobody calls for rest ms, and then at half the rate. Calls that had their
+-- permits before the last cut are of the same event: they only make the rest longer. Where the first call after a rest is refused, it was
+-- too short: the rate is left, and the rest doubles.
+local function throttle(rest, at)
+  if pace and at < pace.fence then
+    rest = math.max(rest, pace.from - now)
+  elseif pace and at <= pace.fence + interval / pace.low / 2 then
+    pace.strikes = math.min(20, pace.strikes + 1)
+    rest = math.max(rest, math.min(LONGEST, 60 * rest, rest * 2 ^ pace.strikes))
+  else
+    cut(rest)
   end
   set_tat(math.max(meta.tat, now_us + rest * 1000))
+  pace.fence, pace.from = meta.tat, now + rest
+  save_pace()
 end
