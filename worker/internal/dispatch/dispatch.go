@@ -42,7 +42,14 @@ type App struct {
 	Latency *Latency
 	robots  robots
 
-	held atomic.Pointer[string] // the code that the app was last held for and that was logged; nil after a success
+	held      atomic.Pointer[string]    // the code that the app was last held for and that was logged; nil after a success
+	throttled atomic.Pointer[time.Time] // when a throttle answer was last settled: permits given before are not used
+}
+
+// passed says whether the app was throttled since a permit was given: then the call would most likely be refused.
+func (a *App) passed(given time.Time) bool {
+	at := a.throttled.Load()
+	return at != nil && at.After(given)
 }
 
 // newHold says whether a hold is news: calls that were in flight together all tell of it, and so does every probe.
@@ -150,7 +157,7 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 		if cause == nil {
 			cause = errors.New("the batch waits for its next try")
 		}
-		return &flow.Later{Delay: max(r.delay, 10*time.Millisecond), Blame: true, Err: cause}
+		return &flow.Later{Delay: max(r.delay, reply.Rest, 10*time.Millisecond), Blame: true, Err: cause}
 	case keystore.StatusRefused:
 		// The retry count goes up though nothing failed: a task that was made anew, because somebody had deleted the slot's, begins to
 		// count at zero and is refused until it has come up to the count that the slot has seen. A delivery that is
@@ -174,13 +181,14 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	if err != nil {
 		dec = r.noToken(d, err)
 	} else {
-		if !r.waitForPermit(ctx, b, reply.Local.Add(b.Wait)) {
-			return r.giveUp(ctx)
+		if ok, rest := r.waitForPermit(ctx, b, keystore.Permit{From: reply.Local.Add(b.Wait), Given: reply.Local}); !ok {
+			return r.giveUp(ctx, rest)
 		}
 		d.now = reply.Now.Add(time.Since(reply.Local))
 		var made bool
-		if dec, made = r.call(ctx, d, token); !made {
-			return r.giveUp(ctx)
+		var rest time.Duration
+		if dec, made, rest = r.call(ctx, d, token); !made {
+			return r.giveUp(ctx, rest)
 		}
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
@@ -191,6 +199,9 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 		return nil, err
 	}
 	r.delay = dec.delay
+	if dec.Rest > 0 {
+		r.app.throttled.Store(&next.Local)
+	}
 	if next.Status != keystore.StatusRefused { // then nothing was written: the run that has the slot will tell
 		r.count(dec.Settlement)
 	}
@@ -226,29 +237,33 @@ const late = 12 * time.Millisecond
 // maxPermits bounds how often a machine that is late each time takes another permit.
 const maxPermits = 20
 
-// waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed: the
-// scheduler was late, or the process was stopped. False means that the call is not to be made.
-func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, from time.Time) bool {
+// waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed (the
+// scheduler was late, or the process was stopped), or where the service has had enough meanwhile. False means that the call is not to be made;
+// rest says for how long, where the app rests for long.
+func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, p keystore.Permit) (ok bool, rest time.Duration) {
 	for range maxPermits {
-		if !r.sleep(ctx, time.Until(from)) {
-			return false
+		if !r.sleep(ctx, time.Until(p.From)) {
+			return false, 0
 		}
-		if !r.app.Limited || time.Since(from) <= late {
-			return true
+		if !r.app.passed(p.Given) && (!r.app.Limited || time.Since(p.From) <= late) {
+			return true, 0
 		}
-		next, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
-		if err != nil || !ok {
-			return false // without Redis, or where the batch is no longer this run's, nothing may be called
+		var err error
+		p, ok, err = r.app.Store.Permit(ctx, r.at, b.ID)
+		if err != nil || !ok || p.Rest > 0 {
+			return false, p.Rest // without Redis, or where the batch is no longer this run's, nothing may be called
 		}
-		from = next
 	}
-	return true
+	return true, 0
 }
 
 // anotherPermit takes a permit for a second call of the same batch and waits for it.
-func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) bool {
-	from, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
-	return err == nil && ok && r.waitForPermit(ctx, b, from)
+func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) (ok bool, rest time.Duration) {
+	p, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
+	if err != nil || !ok || p.Rest > 0 {
+		return false, p.Rest
+	}
+	return r.waitForPermit(ctx, b, p)
 }
 
 func (r *run) sleep(ctx context.Context, d time.Duration) bool {
@@ -267,8 +282,11 @@ func (r *run) sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// giveUp hands the slot on with its batch still bound, before a call was made.
-func (r *run) giveUp(ctx context.Context) (*keystore.Reply, error) {
+// giveUp hands the slot on with its batch still bound, before a call was made. A rest is waited out in the queue.
+func (r *run) giveUp(ctx context.Context, rest time.Duration) (*keystore.Reply, error) {
+	if rest > 0 {
+		return &keystore.Reply{Status: keystore.StatusHeld, Rest: rest}, nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	return r.app.Store.Takeover(ctx, r.at)
@@ -301,18 +319,18 @@ func (r *run) token(ctx context.Context) (string, error) {
 	return r.app.Tokens.Get(ctx)
 }
 
-// call makes the call and decides what it came to. made is false where its token was refused and it was not made again.
-func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool) {
+// call makes the call and decides what it came to. made is false where its token was refused and it was not made again, for a rest perhaps.
+func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool, rest time.Duration) {
 	b := d.batch
 	d.note.RobotBad = d.note.RobotBad || r.visit.denied
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
 		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
 		if token, err = r.renew(ctx, token); err != nil {
-			return r.noToken(d, err), true
+			return r.noToken(d, err), true, 0
 		}
-		if !r.anotherPermit(ctx, b) { // a token that ends is refused to all slots at once: all call a second time
-			return decision{}, false
+		if ok, rest := r.anotherPermit(ctx, b); !ok { // a token that ends is refused to all slots at once: all call a second time
+			return decision{}, false, rest
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
@@ -328,7 +346,7 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 	r.visit.told = &dec
 	r.reportRobot(b, dec, answer)
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
-	return dec, true
+	return dec, true, 0
 }
 
 // renew gives the token that replaces one that was refused.

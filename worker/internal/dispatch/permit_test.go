@@ -248,6 +248,74 @@ func TestAThrottleIsRespected(t *testing.T) {
 	}
 }
 
+// TestPermitsFromBeforeAThrottleAreNotUsed: a run that waits for its moment hears that another of its process was throttled.
+func TestPermitsFromBeforeAThrottleAreNotUsed(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb, func(p *keystore.Params) { p.Interval, p.Slots = 1500*time.Millisecond, 2 })
+		b.admit(40)
+		r, err := b.store.Wake(context.Background())
+		if err != nil || len(r.Due) != 2 {
+			t.Fatal(r, err)
+		}
+		b.service.answer = func(n int, c fakeCall) (upstream.Answer, error) {
+			if n == 1 {
+				return upstream.Answer{}, serviceError(403, "Forbidden.AccessDenied.QpsLimitForApi")
+			}
+			return allRecalled(c.keys), nil
+		}
+		d := b.dispatcher(time.Minute)
+		ends := make(chan error)
+		for _, at := range r.Due {
+			go func() { ends <- d.Run(context.Background(), testApp, at.Slot, at.Generation, 0) }()
+		}
+		for range r.Due {
+			if err := <-ends; err != nil {
+				t.Error(err)
+			}
+		}
+		calls := b.service.seen()
+		if len(calls) != 3 || calls[1].at.Sub(calls[0].at) < time.Second-2*late {
+			t.Fatalf("%d calls, the second %v after the first", len(calls), calls[1].at.Sub(calls[0].at))
+		}
+		for _, r := range b.records(40) {
+			if r.State != flow.Recalled || r.Attempts != 1 {
+				t.Fatalf("%+v", r)
+			}
+		}
+	})
+}
+
+// TestALongThrottleEndsTheOtherRuns: none of them sleeps for minutes with a handler.
+func TestALongThrottleEndsTheOtherRuns(t *testing.T) {
+	t.Parallel()
+	b := setup(t, redistest.Real(t), func(p *keystore.Params) { p.Interval, p.Slots = 1500*time.Millisecond, 2 })
+	b.admit(80)
+	r, err := b.store.Wake(context.Background())
+	if err != nil || len(r.Due) != 2 {
+		t.Fatal(r, err)
+	}
+	b.service.answer = func(int, fakeCall) (upstream.Answer, error) {
+		return upstream.Answer{}, &upstream.Error{Op: upstream.OpRecall, Class: upstream.ClassService, Status: 403, Banned: true}
+	}
+	d := b.dispatcher(time.Minute)
+	ends := make(chan error)
+	for _, at := range r.Due {
+		go func() { ends <- d.Run(context.Background(), testApp, at.Slot, at.Generation, 0) }()
+	}
+	for range r.Due {
+		if l := later(t, <-ends); l.Delay < 5*time.Minute-5*time.Second || l.Delay > 5*time.Minute {
+			t.Errorf("%+v", l)
+		}
+	}
+	if calls := b.service.seen(); len(calls) != 1 {
+		t.Errorf("%d calls while the address is refused", len(calls))
+	}
+	if st := b.status(); st.Held != 2 || st.Total.Waiting != 40 || st.Rest.IsZero() {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestALongThrottleKeepsNoHandler: minutes are waited out in the queue.
 func TestALongThrottleKeepsNoHandler(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"container/heap"
+	"context"
 	"fmt"
 	"math"
 	"testing"
@@ -107,12 +108,25 @@ func TestRestsGrowWhereTheFirstCallIsRefused(t *testing.T) {
 			each(t, func(t *testing.T, b *bundle) {
 				b.params.Interval = 50 * time.Millisecond
 				d, batch := b.start(t, 0, 20)
-				for i, want := range c.rests {
-					batch = b.settle(t, d, batch, throttledFor(20, c.asked)).Batch
-					if batch.Wait != want*time.Second {
-						t.Fatalf("refusal %d: a rest of %v, and %v was to be", i+1, batch.Wait, want*time.Second)
+				retry := 0
+				// A long rest is waited out without a run: the task comes back.
+				rest := func(r *Reply) (*flow.Batch, time.Duration) {
+					if r.Status == StatusBatch {
+						b.advance(r.Batch.Wait)
+						return r.Batch, r.Batch.Wait
 					}
-					b.advance(batch.Wait)
+					if r.Status != StatusHeld || r.Rest <= 5*time.Second {
+						t.Fatalf("%s, %v", r.Status, r.Rest)
+					}
+					b.advance(r.Rest)
+					retry++
+					return b.attach(t, d, retry).Batch, r.Rest
+				}
+				for i, want := range c.rests {
+					var got time.Duration
+					if batch, got = rest(b.settle(t, d, batch, throttledFor(20, c.asked))); got != want*time.Second {
+						t.Fatalf("refusal %d: a rest of %v, and %v was to be", i+1, got, want*time.Second)
+					}
 				}
 				if got := b.status(t).Share; !near(got, 0.5) {
 					t.Errorf("share: %v", got)
@@ -120,14 +134,61 @@ func TestRestsGrowWhereTheFirstCallIsRefused(t *testing.T) {
 				// A call that passes makes the next refusal one of the rate again.
 				batch = b.settle(t, d, batch, keep(20, 20, flow.NextCall)).Batch
 				b.advance(batch.Wait)
-				batch = b.settle(t, d, batch, throttledFor(20, c.asked)).Batch
-				if got := b.status(t).Share; got > 0.3 || batch.Wait != c.asked {
-					t.Errorf("share %v, a rest of %v", got, batch.Wait)
+				_, got := rest(b.settle(t, d, batch, throttledFor(20, c.asked)))
+				if share := b.status(t).Share; share > 0.3 || got != c.asked {
+					t.Errorf("share %v, a rest of %v", share, got)
 				}
 				b.check(t)
 			})
 		})
 	}
+}
+
+// While the app has a long rest before it nobody takes a batch, and what is bound is waited out without a run.
+func TestALongRestHoldsNoSlot(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Interval = 50 * time.Millisecond
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 120)})
+		d1, d2, d3, d4 := r.Due[0], r.Due[1], r.Due[2], r.Due[3]
+		one, two, three := b.attach(t, d1, 0).Batch, b.attach(t, d2, 0).Batch, b.attach(t, d3, 0).Batch
+		o := throttledFor(20, time.Minute)
+		o.Next = flow.NextHeld
+		over := b.clock.Add(time.Minute)
+		r = b.settle(t, d1, one, o)
+		if r.Status != StatusHeld || r.Rest != time.Minute || !r.Next.Equal(over.Add(-time.Second)) {
+			t.Fatalf("%+v", *r)
+		}
+		// A call that was under way ends well, a batch waits for its permit, a task is owed: none gets a new batch or permit.
+		if r = b.settle(t, d2, two, recalled(20)); r.Status != StatusIdle {
+			t.Errorf("after a call that passed: %s", r.Status)
+		}
+		at := flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}
+		if p, ok, err := b.Permit(context.Background(), at, three.ID); err != nil || !ok || p.Rest != time.Minute {
+			t.Errorf("a permit during the rest: %+v, %v, %v", p, ok, err)
+		}
+		if r = b.attach(t, d4, 0); r.Status != StatusIdle {
+			t.Errorf("a task that was owed: %s", r.Status)
+		}
+		b.advance(30 * time.Second)
+		if r = b.attach(t, d3, 1); r.Status != StatusHeld || r.Rest != 30*time.Second {
+			t.Errorf("a run that is taken up too early: %s, %v", r.Status, r.Rest)
+		}
+		if r = b.wake(t); len(r.Due) != 0 || !r.Next.Equal(over.Add(-time.Second)) {
+			t.Errorf("a wake during the rest: %+v", *r)
+		}
+		b.check(t)
+		*b.clock = over
+		if r = b.wake(t); len(r.Due) == 0 {
+			t.Error("nobody goes on after the rest")
+		}
+		for _, d := range []flow.DueSlot{d1, d3} {
+			if r = b.attach(t, d, 2); r.Status != StatusBatch {
+				t.Errorf("after the rest: %s", r.Status)
+			}
+		}
+		b.check(t)
+	})
 }
 
 func TestShareHasAFloor(t *testing.T) {

@@ -448,7 +448,7 @@ func (c *recount) checkExpiry() {
 
 // checkRunning: where keys are ready and the app may call, some slot is on its way.
 func (c *recount) checkRunning(p *Params) {
-	if _, held := c.strs["meta"]["hold_code"]; held && int64(c.field("meta", "hold_until")) > c.nowMs {
+	if _, held := c.strs["meta"]["hold_code"]; held && int64(c.field("meta", "hold_until")) > c.nowMs || c.restUntil() > 0 {
 		return
 	}
 	for class := range 3 {
@@ -550,6 +550,7 @@ func (c *recount) nextMoment() int64 {
 	if _, held := c.strs["meta"]["hold_code"]; held {
 		hold = int64(c.field("meta", "hold_until"))
 	}
+	hold = max(hold, c.restUntil())
 	for n, members := range c.zsets {
 		for _, at := range members {
 			if n == "later" || (strings.HasPrefix(n, "ready:") && (at > float64(c.nowMs) || hold > c.nowMs)) {
@@ -564,6 +565,18 @@ func (c *recount) nextMoment() int64 {
 		next = max(next, float64(hold))
 	}
 	return int64(next)
+}
+
+// restUntil gives the end of a long rest after a throttle answer, ms, less the second before it; 0 = there is none.
+func (c *recount) restUntil() int64 {
+	p, err := readPace(c.strs["meta"]["pace"])
+	if err != nil {
+		c.fault("pace: %v", err)
+	}
+	if p == nil || p.from.UnixMilli() <= c.nowMs+5000 {
+		return 0
+	}
+	return p.from.UnixMilli() - 1000
 }
 
 func (c *recount) inState(s flow.State) []string {

@@ -32,6 +32,7 @@ type Reply struct {
 	Now    time.Time      // the clock that the script went by
 	Local  time.Time      // the moment of Now on this process's clock: what Batch.Wait counts from
 	Batch  *flow.Batch    // of StatusBatch
+	Rest   time.Duration  // of StatusHeld: the app rests for so long; 0 = it does not
 	extra  []any
 }
 
@@ -69,6 +70,13 @@ func decodeReply(v any) (*Reply, error) {
 			return nil, err
 		}
 		r.Batch = b
+	}
+	if r.Status == StatusHeld && len(extra) > 0 {
+		ms, err := number(extra[0])
+		if err != nil {
+			return nil, err
+		}
+		r.Rest = time.Duration(ms) * time.Millisecond
 	}
 	return r, nil
 }

@@ -68,18 +68,32 @@ func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 	return string(outs), rows
 }
 
-// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. It tells from when on
-// the call may be made. ok is false when the batch is no longer this run's.
-func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (from time.Time, ok bool, err error) {
+// Permit is the right to make one call.
+type Permit struct {
+	From  time.Time     // from when on the call may be made
+	Given time.Time     // when it was given
+	Rest  time.Duration // > 0: there is none, the app rests for so long, and the batch stays bound without a run
+}
+
+// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. ok is false when the batch is no
+// longer this run's.
+func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (p Permit, ok bool, err error) {
 	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch, s.lead().Microseconds())
-	if err != nil || r.Status != StatusOK {
-		return time.Time{}, false, err
+	if err != nil {
+		return Permit{}, false, err
+	}
+	switch r.Status {
+	case StatusHeld:
+		return Permit{Given: r.Local, Rest: max(r.Rest, time.Millisecond)}, true, nil
+	case StatusOK:
+	default:
+		return Permit{}, false, nil
 	}
 	n, err := r.ints(1)
 	if err != nil {
-		return time.Time{}, false, err
+		return Permit{}, false, err
 	}
-	return r.Local.Add(time.Duration(n[0]) * time.Microsecond), true, nil
+	return Permit{From: r.Local.Add(time.Duration(n[0]) * time.Microsecond), Given: r.Local}, true, nil
 }
 
 // mostLead bounds how far ahead a permit is asked for.

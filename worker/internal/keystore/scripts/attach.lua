@@ -2,7 +2,8 @@
 --
 -- ARGV (after those of 0_base.lua): slot; generation; retry count of the task, as asynq tells it.
 -- Status: 'stale' (another generation, or nothing owed), 'refused' (a delivery older than one already seen),
---   'batch' (what an earlier run left bound, or newly claimed), 'idle', 'due'.
+--   'batch' (what an earlier run left bound, or newly claimed), 'idle', 'due', 'held' (a batch is bound, and the app has a long
+--   rest before it; adds its length, ms).
 
 promote()
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
@@ -38,7 +39,14 @@ if kept.n == 0 then
   return go_on(s)
 end
 if cut == 0 then cut = kept.n end
-s.batch, s.keys, s.cut, s.at = next_batch(), table.concat(kept.packs()), cut, permit()
+s.batch, s.keys, s.cut = next_batch(), table.concat(kept.packs()), cut
+if rest_until() > 0 then
+  set_batch(s)
+  set_state(s, 'held')
+  wake()
+  return reply('held', rest_left())
+end
+s.at = permit()
 if hold > 0 then probe() end
 set_batch(s)
 wake()

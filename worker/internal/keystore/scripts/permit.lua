@@ -2,11 +2,15 @@
 --
 -- ARGV (after those of 0_base.lua): slot; generation; run; batch; how long the reply is likely to take, microseconds: a permit
 -- for an earlier moment would be missed again. Adds to the reply: microseconds until the permit.
--- Status: 'ok', 'stale', 'refused'.
+-- Status: 'ok', 'stale', 'refused'; 'held' where the app has a long rest before it, with its length in ms: the batch waits it out.
 
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
 if s.state ~= 'running' or s.gen ~= tonumber(ARGV[ARGS + 2]) or s.batch ~= tonumber(ARGV[ARGS + 4]) then return reply('stale') end
 if s.run ~= tonumber(ARGV[ARGS + 3]) then return reply('refused') end
+if rest_until() > 0 then
+  set_state(s, 'held')
+  return reply('held', rest_left())
+end
 s.at = permit(tonumber(ARGV[ARGS + 5]))
 call('HSET', slot_key(s.i), 'at', int(s.at))
 set_calling(s)

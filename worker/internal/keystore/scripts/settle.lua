@@ -13,7 +13,8 @@
 --  16 1 = the app answered as it should: ends a hold
 --  17 robot dead: code ('' = not)        18 its message
 --  19... the rows, two values each
--- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'.
+-- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'. While the app has a long rest before it
+-- call means held; then the reply adds for how long, ms.
 
 local A = function(i) return ARGV[ARGS + i] end
 promote()
@@ -106,9 +107,10 @@ if kept.n == 0 then
 end
 s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept.packs()), tonumber(A(9)), tonumber(A(10)), A(11)
 if mode == 'claim' then mode = 'call' end -- what stays bound comes first
+if mode == 'call' and rest_until() > 0 then mode = 'held' end
 if mode == 'call' then s.at = permit() end
 set_batch(s)
 if mode == 'held' then set_state(s, 'held') elseif mode == 'yield' then make_due(s) end
 wake()
 if mode == 'call' then return batch_reply(s) end
-return reply(s.state)
+return reply(s.state, rest_left())

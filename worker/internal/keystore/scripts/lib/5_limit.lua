@@ -43,6 +43,11 @@ local function rest_until()
   return 0
 end
 
+-- What a reply adds about such a rest.
+local function rest_left()
+  if rest_until() > 0 then return { math.ceil(pace.from - now) } end
+end
+
 -- At a lower rate fewer slots are needed, and more would only hold permits for a time that is far off.
 if pace then max_slots = math.max(math.min(max_slots, 2), math.ceil(max_slots * rate_share())) end
 

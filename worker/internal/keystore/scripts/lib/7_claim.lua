@@ -171,7 +171,7 @@ local function claim(s)
   local held, slots = meta.held, slots_now()
   local at_work = slots.all - slots.held - slots.stuck
   if is_stuck(s) then at_work = at_work + 1 end -- it is not: it is here
-  if held > now or at_work > max_slots then return 'none' end
+  if held > now or rest_until() > 0 or at_work > max_slots then return 'none' end
   for class = 0, 2 do
     while true do
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end

@@ -8,7 +8,7 @@ local function wake()
   local free = math.min(max_slots - (slots.all - slots.held - slots.stuck), cap_slots - slots.all)
   if free <= 0 then return end
   local hold = meta.held
-  if hold > now then return end
+  if hold > now or rest_until() > 0 then return end
   local ready = 0
   for class = 0, 2 do ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
   if ready == 0 then return end
@@ -32,7 +32,7 @@ local function next_moment()
   if unswept then return now end
   local t = 0
   local function sooner(at) if at and (t == 0 or at < t) then t = at end end
-  local hold = meta.held
+  local hold = math.max(meta.held, rest_until())
   for class = 0, 2 do
     local r = call('ZRANGEBYSCORE', P .. 'ready:' .. class, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     sooner(tonumber(r[2]))
