@@ -3,6 +3,7 @@ package dispatch
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"dingrecall/upstream"
@@ -136,6 +137,9 @@ func (d *decider) partly(e *upstream.Error, v upstream.Verdict) decision {
 		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], kv)
 	}
 	d.fill(&out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+	if v.Scope == upstream.Throttled {
+		out.Rest, out.Counted = max(v.Rest, time.Second), false
+	}
 	return out
 }
 
@@ -143,6 +147,11 @@ func (d *decider) judged(e *upstream.Error, v upstream.Verdict) decision {
 	out := d.begin(e.RequestID)
 	out.scope, out.hint = v.Scope, v.Hint
 	out.Counted = !v.Blameless
+	switch v.Scope { // what is said of keys or a robot is said to an app that may call
+	case upstream.KeyDead, upstream.BatchKey, upstream.RobotDead:
+		out.Answered = e.Class == upstream.ClassService
+	default:
+	}
 	switch v.Scope {
 	case upstream.Throttled:
 		d.throttled(&out, v)
@@ -218,7 +227,13 @@ func (d *decider) held(out *decision, v upstream.Verdict) {
 	if v.Scope == upstream.BudgetHold {
 		probe = max(probe, untilNextMonth(d.now))
 	}
-	out.Hold = &flow.Hold{Reason: flow.Reason{Code: v.Code, Message: message}, Probe: probe}
+	out.Hold = &flow.Hold{Reason: flow.Reason{Code: v.Code, Message: message}, Probe: probe, PerhapsRobot: perhapsRobot(v)}
+}
+
+// perhapsRobot is true for a refusal that may be one robot's: the permission to do this. Addresses, credentials and the month's calls are
+// the app's.
+func perhapsRobot(v upstream.Verdict) bool {
+	return v.Scope == upstream.AppHold && strings.HasPrefix(v.Code, "Forbidden.") && !strings.Contains(v.Code, "WhiteList")
 }
 
 // budgetZone is where the month of the service's budget is taken to turn. The documents do not say; its users are there.

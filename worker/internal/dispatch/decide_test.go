@@ -152,7 +152,21 @@ var failedCalls = []failedCall{
 		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextCall, cut: 10, tries: 2, rest: time.Second, note: note{RestBad: true, Isolating: true}}},
 	{name: "too fast, one key", err: answers(429, body("system.busy")), batch: singleAfter(9),
 		want: decided{scope: upstream.Throttled, fates: "k", next: flow.NextCall, cut: 1, rest: time.Second}},
-	{name: "refused for minutes", err: answers(403, `{"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"u"}`),
+	{name: "too many in a minute", err: answers(403, body("Forbidden.AccessDenied.QpmLimitForSuitekeyAndOrgAndApi")), batch: singleAfter(9),
+		want: decided{scope: upstream.Throttled, fates: "k", next: flow.NextHeld, cut: 1, rest: time.Minute, delay: time.Minute}},
+	{name: "too fast, and told for how long", err: answersWith(429, body("system.busy"), "Retry-After", "4"),
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextCall, cut: 20, rest: 4 * time.Second}},
+	{name: "too fast, and told until when", err: answersWith(403, body("Forbidden.AccessDenied.QpsLimitForApi"), "Retry-After", "Mon, 02 Nov 2026 12:10:00 GMT", "Date", "Mon, 02 Nov 2026 12:00:00 GMT"),
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextHeld, cut: 20, rest: 10 * time.Minute, delay: 10 * time.Minute}},
+	{name: "too fast, and told for a day", err: answersWith(429, "", "Retry-After", "86400"),
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextHeld, cut: 20, rest: time.Hour, delay: time.Hour}},
+	{name: "too fast, and told to come at once", err: answersWith(429, "", "Retry-After", "0"),
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextCall, cut: 20, rest: time.Second}},
+	{name: "refused for minutes, as a 200", err: answers(200, `{"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"u"}`), batch: singleAfter(9),
+		want: decided{scope: upstream.Throttled, fates: "k", next: flow.NextHeld, cut: 1, rest: 5 * time.Minute, delay: 5 * time.Minute}},
+	{name: "refused for minutes, as a page", err: answers(403, "<html><body>no</body></html>"),
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextHeld, cut: 20, rest: 5 * time.Minute, delay: 5 * time.Minute}},
+	{name: "refused for minutes, one key", err: answers(403, `{"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"u"}`),
 		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextHeld, cut: 20, rest: 5 * time.Minute, delay: 5 * time.Minute}},
 
 	// Trouble that may pass: together, with backoff.
@@ -221,10 +235,24 @@ var failedCalls = []failedCall{
 		want:  decided{scope: upstream.Transient, fates: "r2 d l w2", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
 	{name: "too fast, but a list", err: answers(403, `{"code":"Forbidden.AccessDenied.QpsLimitForApi","requestid":"r","message":"m","successResult":["k0"]}`),
 		batch: func(b *flow.Batch) { b.Keys, b.Cut, b.Keys[1].Attempts = b.Keys[:2], 2, 9 },
-		want:  decided{scope: upstream.Throttled, fates: "r l", next: flow.NextClaim, counted: true}},
+		want:  decided{scope: upstream.Throttled, fates: "r l", next: flow.NextClaim, rest: time.Second}},
 	{name: "no such robot, but a list", err: answers(400, `{"code":"invalidParameter.robotCode","requestid":"r","message":"m","successResult":["k0"]}`),
 		batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:3], 3 },
 		want:  decided{scope: upstream.RobotDead, fates: "r l2", next: flow.NextClaim, counted: true}},
+}
+
+// answersWith is answers with headers, given as names and values.
+func answersWith(status int, body string, header ...string) func(*testing.T, []string) *upstream.Error {
+	return func(t *testing.T, keys []string) *upstream.Error {
+		t.Helper()
+		return callError(t, keys, func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		})
+	}
 }
 
 func TestFailedCalls(t *testing.T) {
@@ -348,5 +376,21 @@ func TestANoteOfAnotherVersionIsNoTrouble(t *testing.T) {
 	}
 	if n := readNote(note{FirstFail: 1, RestBad: true, Isolating: true, RobotBad: true, Unsent: 5}.String()); n != (note{FirstFail: 1, RestBad: true, Isolating: true, RobotBad: true, Unsent: 5}) {
 		t.Errorf("a note came back as %+v", n)
+	}
+}
+
+// What the service says of keys or of a robot it says to an app that may call: where that was a probe, the hold is over.
+func TestWhatIsSaidOfKeysEndsAHold(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"invalid.processQueryKey": true, "robot.processQueryKey.expired": true, "invalidParameter.robotCode": true, "system.error": false,
+		"Forbidden.AccessDenied.QpsLimitForApi": false, "Forbidden.AccessDenied.AccessTokenPermissionDenied": false, "InvalidAuthentication": false,
+	} {
+		for _, n := range []int{1, 20} {
+			b := testBatch(n)
+			if got := newDecider(testPolicy(), b, testNow).failed(realError(t, b.Called(), 400, body(code))); got.Answered != want {
+				t.Errorf("%s of %d keys: answered %v", code, n, got.Answered)
+			}
+		}
 	}
 }

@@ -42,20 +42,16 @@ type App struct {
 	Latency *Latency
 	robots  robots
 
-	held      atomic.Pointer[string]    // the code that the app was last held for and that was logged; nil after a success
-	throttled atomic.Pointer[time.Time] // when a throttle answer was last settled: permits given before are not used
+	// stopped is when a settle last said that the app rests or is held: permits given before are not used.
+	stopped atomic.Pointer[time.Time]
+	// told is set while the last thing said of the app in this process's log is that it is held.
+	told atomic.Bool
 }
 
-// passed says whether the app was throttled since a permit was given: then the call would most likely be refused.
+// passed says whether the app was told to stop since a permit was given: then the call would most likely be refused.
 func (a *App) passed(given time.Time) bool {
-	at := a.throttled.Load()
+	at := a.stopped.Load()
 	return at != nil && at.After(given)
-}
-
-// newHold says whether a hold is news: calls that were in flight together all tell of it, and so does every probe.
-func (a *App) newHold(code string) bool {
-	old := a.held.Swap(&code)
-	return old == nil || *old != code
 }
 
 // Config is the settings of a Dispatcher.
@@ -181,14 +177,13 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	if err != nil {
 		dec = r.noToken(d, err)
 	} else {
-		if ok, rest := r.waitForPermit(ctx, b, keystore.Permit{From: reply.Local.Add(b.Wait), Given: reply.Local}); !ok {
-			return r.giveUp(ctx, rest)
+		if !r.waitForPermit(ctx, b, keystore.Permit{From: reply.Local.Add(b.Wait), Given: reply.Local}) {
+			return r.giveUp(ctx)
 		}
 		d.now = reply.Now.Add(time.Since(reply.Local))
 		var made bool
-		var rest time.Duration
-		if dec, made, rest = r.call(ctx, d, token); !made {
-			return r.giveUp(ctx, rest)
+		if dec, made = r.call(ctx, d, token); !made {
+			return r.giveUp(ctx)
 		}
 	}
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
@@ -199,11 +194,12 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 		return nil, err
 	}
 	r.delay = dec.delay
-	if dec.Rest > 0 {
-		r.app.throttled.Store(&next.Local)
+	if dec.Rest > 0 || dec.Hold != nil {
+		r.app.stopped.Store(&next.Local)
 	}
 	if next.Status != keystore.StatusRefused { // then nothing was written: the run that has the slot will tell
 		r.count(dec.Settlement)
+		r.tellHold(ctx, dec, next)
 	}
 	return next, nil
 }
@@ -238,32 +234,28 @@ const late = 12 * time.Millisecond
 const maxPermits = 20
 
 // waitForPermit waits for the moment at which the call may be made, and takes another permit where that was missed (the
-// scheduler was late, or the process was stopped), or where the service has had enough meanwhile. False means that the call is not to be made;
-// rest says for how long, where the app rests for long.
-func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, p keystore.Permit) (ok bool, rest time.Duration) {
+// scheduler was late, or the process was stopped), or where the service has had enough meanwhile. False means that the call is not to be made.
+func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, p keystore.Permit) bool {
 	for range maxPermits {
 		if !r.sleep(ctx, time.Until(p.From)) {
-			return false, 0
+			return false
 		}
 		if !r.app.passed(p.Given) && (!r.app.Limited || time.Since(p.From) <= late) {
-			return true, 0
+			return true
 		}
+		var ok bool
 		var err error
-		p, ok, err = r.app.Store.Permit(ctx, r.at, b.ID)
-		if err != nil || !ok || p.Rest > 0 {
-			return false, p.Rest // without Redis, or where the batch is no longer this run's, nothing may be called
+		if p, ok, err = r.app.Store.Permit(ctx, r.at, b.ID); err != nil || !ok {
+			return false // without Redis, or where the batch is no longer this run's, nothing may be called
 		}
 	}
-	return true, 0
+	return true
 }
 
 // anotherPermit takes a permit for a second call of the same batch and waits for it.
-func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) (ok bool, rest time.Duration) {
+func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) bool {
 	p, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
-	if err != nil || !ok || p.Rest > 0 {
-		return false, p.Rest
-	}
-	return r.waitForPermit(ctx, b, p)
+	return err == nil && ok && r.waitForPermit(ctx, b, p)
 }
 
 func (r *run) sleep(ctx context.Context, d time.Duration) bool {
@@ -282,11 +274,8 @@ func (r *run) sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// giveUp hands the slot on with its batch still bound, before a call was made. A rest is waited out in the queue.
-func (r *run) giveUp(ctx context.Context, rest time.Duration) (*keystore.Reply, error) {
-	if rest > 0 {
-		return &keystore.Reply{Status: keystore.StatusHeld, Rest: rest}, nil
-	}
+// giveUp hands the slot on with its batch still bound, before a call was made.
+func (r *run) giveUp(ctx context.Context) (*keystore.Reply, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	return r.app.Store.Takeover(ctx, r.at)
@@ -319,18 +308,18 @@ func (r *run) token(ctx context.Context) (string, error) {
 	return r.app.Tokens.Get(ctx)
 }
 
-// call makes the call and decides what it came to. made is false where its token was refused and it was not made again, for a rest perhaps.
-func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool, rest time.Duration) {
+// call makes the call and decides what it came to. made is false where its token was refused and it was not made again.
+func (r *run) call(ctx context.Context, d *decider, token string) (dec decision, made bool) {
 	b := d.batch
 	d.note.RobotBad = d.note.RobotBad || r.visit.denied
 	answer, took, err := r.once(ctx, token, b)
 	if err != nil && upstreamError(err).Verdict(b.Cut).Scope == upstream.TokenStale {
 		r.deps.Observer.Called(r.app.Name, upstream.TokenStale, b.Cut, took)
 		if token, err = r.renew(ctx, token); err != nil {
-			return r.noToken(d, err), true, 0
+			return r.noToken(d, err), true
 		}
-		if ok, rest := r.anotherPermit(ctx, b); !ok { // a token that ends is refused to all slots at once: all call a second time
-			return decision{}, false, rest
+		if !r.anotherPermit(ctx, b) { // a token that ends is refused to all slots at once: all call a second time
+			return decision{}, false
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
@@ -340,13 +329,12 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		r.cause = e
 		r.report(dec, e)
 	} else {
-		r.app.held.Store(nil)
 		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
 	}
 	r.visit.told = &dec
 	r.reportRobot(b, dec, answer)
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
-	return dec, true, 0
+	return dec, true
 }
 
 // renew gives the token that replaces one that was refused.
@@ -379,15 +367,34 @@ func (r *run) noToken(d *decider, err error) decision {
 // report logs what a person should hear of: what an operator has to mend, and what nobody knows.
 func (r *run) report(dec decision, e *upstream.Error) {
 	switch {
-	case dec.Hold != nil && !r.app.newHold(dec.Hold.Code):
-		r.deps.Log.Debug("another call says why the app is held", zap.String("app", r.app.Name), zap.String("code", dec.Hold.Code))
-	case dec.Hold != nil:
-		r.deps.Log.Error("the app is held: no call is made until this is mended; its keys wait", zap.String("app", r.app.Name),
-			zap.String("code", dec.Hold.Code), zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(e))
+	case dec.Hold != nil: // tellHold does, once the key store knows whether it is news
 	case dec.scope == upstream.Unknown:
 		r.deps.Log.Warn("an answer that is in no table", zap.String("app", r.app.Name), zap.Error(e))
 	default:
 		r.deps.Log.Debug("a call failed", zap.String("app", r.app.Name), zap.String("scope", dec.scope.String()), zap.Error(e))
+	}
+}
+
+// tellHold logs that the app, or the robot, is held, which is one line however many calls, workers and probes are refused; and that it
+// goes on.
+func (r *run) tellHold(ctx context.Context, dec decision, settled *keystore.Reply) {
+	app := zap.String("app", r.app.Name)
+	switch {
+	case dec.Hold != nil:
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
+		defer cancel()
+		news, err := r.app.Store.ToldHold(ctx, settled)
+		if err != nil || news { // twice is better than never
+			r.app.told.Store(true)
+			r.deps.Log.Error("held: no call is made until this is mended; the keys wait", app, zap.String("code", dec.Hold.Code),
+				zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(r.cause))
+			return
+		}
+		r.deps.Log.Debug("another call says why it is held", app, zap.String("code", dec.Hold.Code))
+	case dec.Answered && r.app.told.Load():
+		if held, err := r.app.Store.IsHeld(ctx); err == nil && !held && r.app.told.Swap(false) {
+			r.deps.Log.Info("a call was answered as it should: nothing is held any more", app)
+		}
 	}
 }
 

@@ -138,8 +138,8 @@ type Settlement struct {
 	Tries     int
 	Note      string
 	Rest      time.Duration // > 0: throttled; nobody of the app calls for so long, and then at half the rate
-	Hold      *Hold         // puts the app at rest
-	Answered  bool          // the app answered as it should: ends a hold
+	Hold      *Hold         // puts the app, or the robot, at rest
+	Answered  bool          // the app may call, as the answer shows: ends a hold that the call was the probe of
 	DeadRobot *Reason       // all waiting keys of the robot die of it
 }
 
@@ -150,6 +150,8 @@ type Reason struct{ Code, Message string }
 type Hold struct {
 	Reason
 	Probe time.Duration
+	// PerhapsRobot: it may be the robot that is refused and not the app. The key store knows which, where the app succeeds with others.
+	PerhapsRobot bool
 }
 
 // SlotRun names one run of a slot.

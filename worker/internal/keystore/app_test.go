@@ -137,9 +137,12 @@ func TestReleaseByAnOperator(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		d, batch := b.start(t, 0, 40)
 		b.settle(t, d, batch, heldFor(20, 24*time.Hour))
-		r, err := b.Release(context.Background())
-		if err != nil || len(r.Due) != 2 || b.status(t).Hold != nil {
+		was, r, err := b.Release(context.Background(), "")
+		if err != nil || !was || len(r.Due) != 2 || b.status(t).Hold != nil {
 			t.Fatalf("%+v %v", *r, err)
+		}
+		if was, _, err = b.Release(context.Background(), ""); was || err != nil {
+			t.Errorf("released again: %v, %v", was, err)
 		}
 		b.check(t)
 	})

@@ -27,6 +27,7 @@ import (
 //	dingrecall:{app}:calling              zset    running slots that hold a batch -> when its call may be made, ms
 //	dingrecall:{app}:outbox               hash    dead letters that the queue does not have yet
 //	dingrecall:{app}:deadrobots           hash    robot -> why all its waiting keys die
+//	dingrecall:{app}:heldrobots           hash    robot -> "until every since probe\ncode\nmessage": robots that are held
 //	dingrecall:{app}:cancelled            set     incidents
 //	dingrecall:{app}:token[:lock|failed]  string  the shared access token (see worker/internal/tokenstore)
 //

@@ -55,7 +55,7 @@ type lawModel struct {
 	incidents map[string]bool
 	cancelled map[string]bool
 	condemned map[string]bool // robots that a settlement said are dead
-	held      bool
+	held      bool            // the app, or a robot
 	seen      map[string]bool // letters
 }
 
@@ -71,7 +71,7 @@ func (m *lawModel) begin(c *recount) {
 	for i, s := range c.slots {
 		m.slots[i] = lawSlot{rawSlot: *s, retry: c.field("slot:"+strconv.Itoa(i), "retry")}
 	}
-	m.held = c.strs["meta"]["hold_code"] != ""
+	m.held = c.strs["meta"]["hold_code"] != "" || len(c.strs["heldrobots"]) > 0
 }
 
 // owns tells whether a run still has its slot, and the batch.
@@ -118,6 +118,8 @@ func (m *lawModel) wantStatus(e lawEvent) []Status {
 	switch {
 	case e.kind == "cancel" && !m.incidents[e.incident]:
 		return []Status{StatusIdle}
+	case e.kind == "release":
+		return []Status{StatusOK, StatusIdle}
 	case e.kind != "attach" && e.kind != "settle" && e.kind != "takeover":
 		return []Status{StatusOK}
 	case other:
@@ -390,7 +392,8 @@ func lawSettlement(t *rapid.T, b *flow.Batch) flow.Settlement {
 	case "good":
 		o.Answered = true
 	case "hold":
-		o.Counted, o.Hold = false, &flow.Hold{Reason: flow.Reason{Code: "IpNotInWhiteList", Message: "m"}, Probe: time.Minute}
+		o.Counted, o.Hold = false, &flow.Hold{Reason: flow.Reason{Code: "IpNotInWhiteList", Message: "m"}, Probe: time.Minute,
+			PerhapsRobot: rapid.Bool().Draw(t, "perhaps the robot")}
 	case "wait":
 		o.Counted = rapid.Bool().Draw(t, "counted")
 	case "throttled":

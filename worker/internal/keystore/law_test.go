@@ -362,9 +362,19 @@ func (w *lawWorld) permitRun(t *rapid.T) {
 		return
 	}
 	at := flow.SlotRun{Slot: run.task.Slot, Generation: run.task.Generation, Run: run.batch.Run}
-	if _, ok, err := w.Permit(context.Background(), at, run.batch.ID); err != nil || ok != w.model.owns(at, run.batch.ID) {
+	_, ok, err := w.Permit(context.Background(), at, run.batch.ID)
+	if owns := w.model.owns(at, run.batch.ID); err != nil || ok && !owns || !ok && owns && !w.atRest(t) {
 		t.Fatalf("permit for batch %d of %+v: %v %v", run.batch.ID, at, ok, err)
 	}
+}
+
+// atRest says whether the app or a robot is held, or the app rests: then a batch may be refused another permit.
+func (w *lawWorld) atRest(t *rapid.T) bool {
+	st, err := w.Status(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Hold != nil || len(st.Robots) > 0 || !st.Rest.IsZero()
 }
 
 func (w *lawWorld) tick(t *rapid.T) {
@@ -393,7 +403,13 @@ func (w *lawWorld) cancel(t *rapid.T) {
 	}
 }
 
-func (w *lawWorld) releaseHold(t *rapid.T) { w.step(t, lawEvent{kind: "release"}, w.Release) }
+func (w *lawWorld) releaseHold(t *rapid.T) {
+	of := rapid.SampledFrom([]string{"", "", robot}).Draw(t, "released")
+	w.step(t, lawEvent{kind: "release"}, func(ctx context.Context) (*Reply, error) {
+		_, r, err := w.Release(ctx, of)
+		return r, err
+	})
+}
 
 func (w *lawWorld) resize(t *rapid.T) { w.params.Slots = rapid.IntRange(1, 4).Draw(t, "slots") }
 

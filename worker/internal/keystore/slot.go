@@ -19,20 +19,20 @@ func (s *Store) Attach(ctx context.Context, slot int, generation int64, retry in
 // Sent again, it changes nothing and is answered with what the slot holds now.
 func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow.Settlement) (*Reply, error) {
 	outs, rows := encodeOutcomes(o.Outcomes)
-	rest, holdCode, holdMessage, probe := "", "", "", "0"
+	rest, holdCode, holdMessage, probe, ofRobot := "", "", "", "0", 0
 	if o.Rest > 0 {
 		rest = strconv.FormatInt(o.Rest.Milliseconds(), 10)
 	}
 	if o.Hold != nil {
 		holdCode, holdMessage = o.Hold.Code, o.Hold.Message
-		probe = strconv.FormatInt(o.Hold.Probe.Milliseconds(), 10)
+		probe, ofRobot = strconv.FormatInt(o.Hold.Probe.Milliseconds(), 10), flag(o.Hold.PerhapsRobot)
 	}
 	robotCode, robotMessage := "", ""
 	if o.DeadRobot != nil {
 		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
 	}
 	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), o.RequestID, string(o.Next),
-		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage}
+		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot}
 	for _, r := range rows {
 		args = append(args, r[0], r[1])
 	}
@@ -70,24 +70,16 @@ func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
 
 // Permit is the right to make one call.
 type Permit struct {
-	From  time.Time     // from when on the call may be made
-	Given time.Time     // when it was given
-	Rest  time.Duration // > 0: there is none, the app rests for so long, and the batch stays bound without a run
+	From  time.Time // from when on the call may be made
+	Given time.Time // when it was given
 }
 
 // Permit takes another permit for a batch that is bound, where the one it had was used or has passed. ok is false when the batch is no
-// longer this run's.
+// longer this run's, or when no call is to be made: the app rests for long, or is held.
 func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (p Permit, ok bool, err error) {
 	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch, s.lead().Microseconds())
-	if err != nil {
+	if err != nil || r.Status != StatusOK {
 		return Permit{}, false, err
-	}
-	switch r.Status {
-	case StatusHeld:
-		return Permit{Given: r.Local, Rest: max(r.Rest, time.Millisecond)}, true, nil
-	case StatusOK:
-	default:
-		return Permit{}, false, nil
 	}
 	n, err := r.ints(1)
 	if err != nil {

@@ -430,7 +430,7 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 			t.Error(err)
 		}
 		flush()
-		if _, err := b.Release(ctx); err != nil {
+		if _, _, err := b.Release(ctx, ""); err != nil {
 			t.Error(err)
 		}
 		flush()

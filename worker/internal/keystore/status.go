@@ -47,6 +47,12 @@ type HoldStatus struct {
 	NextProbe time.Time
 }
 
+// RobotHold is a robot that is at rest while its app goes on, or that its app is held for.
+type RobotHold struct {
+	RobotCode string
+	HoldStatus
+}
+
 // AppStatus is a consistent picture of an app: everything in it was read in one transaction.
 type AppStatus struct {
 	App    string
@@ -57,8 +63,9 @@ type AppStatus struct {
 	Later  int64   // of the waiting keys, those that wait for later
 	Outbox int64   // dead letters that the queue does not have yet
 	Hold   *HoldStatus
-	Share  float64   // of the configured rate that is in use, after throttle answers
-	Rest   time.Time // until when nobody calls because the service said that it was too much; zero: no rest
+	Robots []RobotHold // those that are held, sorted by code
+	Share  float64     // of the configured rate that is in use, after throttle answers
+	Rest   time.Time   // until when nobody calls because the service said that it was too much; zero: no rest
 	LastOK time.Time
 }
 
@@ -111,6 +118,7 @@ func (q *statusQuery) unread(slots []string) (more []string) {
 
 type statusQuery struct {
 	counts, robots, incidents, meta, busy, held *redis.MapStringStringCmd
+	heldRobots                                  *redis.MapStringStringCmd
 	later, outbox                               *redis.IntCmd
 	now                                         *redis.TimeCmd
 	bound                                       []*redis.SliceCmd
@@ -123,6 +131,7 @@ func (q *statusQuery) read(ctx context.Context, p redis.Pipeliner, app string, s
 	q.meta = p.HGetAll(ctx, name(app, "meta"))
 	q.busy = p.HGetAll(ctx, name(app, "slots"))
 	q.held = p.HGetAll(ctx, name(app, "held"))
+	q.heldRobots = p.HGetAll(ctx, name(app, "heldrobots"))
 	q.later = p.ZCard(ctx, name(app, "later"))
 	q.outbox = p.HLen(ctx, name(app, "outbox"))
 	q.now = p.Time(ctx)
@@ -143,6 +152,9 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 	if meta["hold_code"] != "" {
 		st.Hold = &HoldStatus{Reason: flow.Reason{Code: meta["hold_code"], Message: meta["hold_message"]},
 			Since: millis(meta["hold_since"]), NextProbe: millis(meta["hold_until"])}
+	}
+	if st.Robots, err = q.robotHolds(); err != nil {
+		return st, err
 	}
 	groups, err := q.groups()
 	if err != nil {
@@ -166,6 +178,22 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 		return a.RobotCode < b.RobotCode
 	})
 	return st, nil
+}
+
+// robotHolds reads what scripts/lib/5_hold.lua writes.
+func (q *statusQuery) robotHolds() ([]RobotHold, error) {
+	var out []RobotHold
+	for id, v := range q.heldRobots.Val() {
+		part := strings.SplitN(v, "\n", 3)
+		times := strings.Fields(part[0])
+		if len(part) != 3 || len(times) != 4 {
+			return nil, errShape
+		}
+		out = append(out, RobotHold{RobotCode: q.robots.Val()[id], HoldStatus: HoldStatus{Reason: flow.Reason{Code: part[1], Message: part[2]},
+			Since: millis(times[2]), NextProbe: millis(times[0])}})
+	}
+	slices.SortFunc(out, func(a, b RobotHold) int { return strings.Compare(a.RobotCode, b.RobotCode) })
+	return out, nil
 }
 
 type groupID struct{ robot, incident string }

@@ -196,9 +196,35 @@ func (s *Store) Cancel(ctx context.Context, incident string) (bool, *Reply, erro
 	return r.Status == StatusOK, r, nil
 }
 
-// Release ends the app's hold.
-func (s *Store) Release(ctx context.Context) (*Reply, error) {
-	return s.step(ctx, "release", releaseScript)
+// Release ends the hold of a robot, or with "" that of the app. False when there was none.
+func (s *Store) Release(ctx context.Context, robotCode string) (bool, *Reply, error) {
+	r, err := s.step(ctx, "release", releaseScript, robotCode)
+	if err != nil {
+		return false, nil, err
+	}
+	return r.Status == StatusOK, r, nil
+}
+
+// ToldHold says whether the script run that was answered with r held something, or for another reason than before: of several calls
+// that are refused together one has something to tell.
+func (s *Store) ToldHold(ctx context.Context, r *Reply) (bool, error) {
+	us, err := s.rdb.HGet(ctx, name(s.app, "meta"), "hold_told").Int64()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
+	}
+	return us == r.Now.UnixMicro(), nil
+}
+
+// IsHeld says whether the app or one of its robots is held.
+func (s *Store) IsHeld(ctx context.Context) (bool, error) {
+	v, err := s.rdb.HMGet(ctx, name(s.app, "meta"), "hold_code", "heldrobots").Result()
+	if err != nil {
+		return false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
+	}
+	return v[0] != nil || v[1] != nil && v[1] != "0", nil
 }
 
 // NewReader makes a store for reading only: Status, Lookup, BusySlots, Outbox.

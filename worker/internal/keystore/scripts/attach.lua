@@ -20,13 +20,14 @@ s.run, s.retry = s.run + 1, retry
 set_state(s, 'running')
 if s.batch == 0 then return go_on(s) end
 
--- A batch that an earlier run left. While the app is held its keys wait with the others; closed ones die.
-local hold, kept, cut = meta.held, packer(), 0
+-- A batch that an earlier run left. While the app or the robot is held its keys wait with the others; closed ones die.
+local kept, cut = packer(), 0
+local closed = held_off({ rid = s.rid, batch = -1 }) -- also its probe: whoever made it is gone
 local back = {}
 for at, item in ipairs(bound_items(s)) do
   if item.deadline * 1000 <= now then
     die(s.rid, item.day, item.k, item, 'window.closed', 'its window closed while it waited for another try', '', no_call())
-  elseif hold > now then
+  elseif closed then
     back[#back + 1] = item
   else
     kept.add(item.day, item.rec, item.k)
@@ -47,7 +48,7 @@ if rest_until() > 0 then
   return reply('held', rest_left())
 end
 s.at = permit()
-if hold > 0 then probe() end
+probe(s.rid, s.batch)
 set_batch(s)
 wake()
 return batch_reply(s)

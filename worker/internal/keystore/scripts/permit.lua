@@ -2,15 +2,13 @@
 --
 -- ARGV (after those of 0_base.lua): slot; generation; run; batch; how long the reply is likely to take, microseconds: a permit
 -- for an earlier moment would be missed again. Adds to the reply: microseconds until the permit.
--- Status: 'ok', 'stale', 'refused'; 'held' where the app has a long rest before it, with its length in ms: the batch waits it out.
+-- Status: 'ok', 'stale', 'refused'; 'idle' where no call is to be made now: the app has a long rest before it, or it or the robot is
+-- held and this batch is not the probe. Then nothing was changed: the slot is to be given up.
 
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
 if s.state ~= 'running' or s.gen ~= tonumber(ARGV[ARGS + 2]) or s.batch ~= tonumber(ARGV[ARGS + 4]) then return reply('stale') end
 if s.run ~= tonumber(ARGV[ARGS + 3]) then return reply('refused') end
-if rest_until() > 0 then
-  set_state(s, 'held')
-  return reply('held', rest_left())
-end
+if rest_until() > 0 or held_off(s) then return reply('idle') end
 s.at = permit(tonumber(ARGV[ARGS + 5]))
 call('HSET', slot_key(s.i), 'at', int(s.at))
 set_calling(s)

@@ -1,6 +1,14 @@
--- release.lua: ends the app's hold, because an operator says that what caused it is mended.
+-- release.lua: ends the hold of the app, or of a robot, because an operator says that what caused it is mended. Again, it changes nothing.
+--
+-- ARGV (after those of 0_base.lua): robot code, '' = the app. Status 'ok', or 'idle' where it was not held.
 
 promote()
-release()
+local done
+if ARGV[ARGS + 1] == '' then
+  done = release()
+else
+  local rid = call('HGET', P .. 'robot:id', ARGV[ARGS + 1])
+  done = rid and release_robot(tonumber(rid))
+end
 wake()
-return reply('ok')
+return reply(done and 'ok' or 'idle')

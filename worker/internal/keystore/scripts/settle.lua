@@ -10,9 +10,10 @@
 --     means call, without any call and held mean claim
 --   9 how many of the kept keys the next call takes   10 tries   11 note
 --  12 throttled: rest, ms; '' = not      13 hold: code ('' = none)   14 its message   15 its first probe after, ms
---  16 1 = the app answered as it should: ends a hold
+--  16 1 = the app may call, as the answer shows: where the call was a probe, that ends the hold
 --  17 robot dead: code ('' = not)        18 its message
---  19... the rows, two values each
+--  19 1 = the hold may be the robot's own
+--  20... the rows, two values each
 -- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'. While the app has a long rest before it
 -- call means held; then the reply adds for how long, ms.
 
@@ -36,7 +37,7 @@ end
 local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
 local kept, back, recalled, settled, tail = packer(), {}, {}, false, u5(s.batch)
 
-local function row(i) local at = 19 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+local function row(i) local at = 20 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
 
 -- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end; the
 -- same one for all keys of a pack.
@@ -88,13 +89,13 @@ give_back(s.rid, back)
 for inc, n in pairs(recalled) do
   count(s.rid, inc, 'r', n)
   meta.ok_at = now
-  call('HSET', KEYS[1], 'ok_at', int(now))
+  call('HSET', KEYS[1], 'ok_at', int(now), 'ok_rid', s.rid, 'ok_from', int(s.at))
 end
 if settled then remember_call(s.batch, request) end
 if A(17) ~= '' then condemn(s.rid, { code = A(17), request = request, message = A(18) }) end
 if A(12) ~= '' then throttle(tonumber(A(12)), s.at) end
-if A(13) ~= '' then hold(A(13), A(14), tonumber(A(15))) end
-if A(16) == '1' then release() end
+if A(13) ~= '' then hold(s, A(13), A(14), tonumber(A(15)), A(19) == '1') end
+if A(16) == '1' then answered(s) end
 
 if kept.n == 0 then
   if mode == 'yield' then
@@ -105,7 +106,9 @@ if kept.n == 0 then
   end
   return go_on(s)
 end
+local was = s.batch
 s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept.packs()), tonumber(A(9)), tonumber(A(10)), A(11)
+probe_goes_on(s.rid, was, s.batch)
 if mode == 'claim' then mode = 'call' end -- what stays bound comes first
 if mode == 'call' and rest_until() > 0 then mode = 'held' end
 if mode == 'call' then s.at = permit() end

@@ -1,19 +1,153 @@
--- Holds: the app at rest until somebody or some time releases it.
+-- Holds: an app, or one of its robots, at rest until somebody or some time releases it.
+--
+-- A refusal that may be the robot's own (the permission, say) holds the app and marks the robot, so that the app's next probe is another
+-- robot's, where there is one. If that succeeds only the robot stays held, with probes of its own. Where the app has shown after the
+-- refused call that it may call for another robot, only the robot is held at all.
 
--- Puts the app at rest. When a probe of a held app fails, the time until the next one doubles, or is what the answer to the
--- probe asks for; calls that were under way when the app was held change nothing.
-local function hold(code, message, first)
-  local v = call('HMGET', KEYS[1], 'hold_code', 'hold_every', 'hold_probing')
-  if v[1] and not v[3] then return end
-  local every = first
-  if v[1] then every = math.max(first, math.min(probe_max, tonumber(v[2]) * 2)) else call('HSET', KEYS[1], 'hold_since', int(now)) end
-  meta.held = now + every
-  call('HDEL', KEYS[1], 'hold_probing')
+-- A robot that is held, or nil. The batch is that of its probe, 0 = none is under way.
+local function held_robot(rid)
+  if meta.robots == 0 then return nil end
+  local v = call('HGET', P .. 'heldrobots', rid)
+  if not v then return nil end
+  local till, every, since, batch, code, message = string.match(v, '^(%d+) (%d+) (%d+) (%d+)\n(.-)\n(.*)$')
+  return { till = tonumber(till), every = tonumber(every), since = tonumber(since), batch = tonumber(batch), code = code, message = message }
+end
+
+local function save_held(rid, h)
+  call('HSET', P .. 'heldrobots', rid, int(h.till) .. ' ' .. int(h.every) .. ' ' .. int(h.since) .. ' ' .. int(h.batch) .. '\n' ..
+    h.code .. '\n' .. h.message)
+  meta.robots = tonumber(call('HLEN', P .. 'heldrobots'))
+  call('HSET', KEYS[1], 'heldrobots', meta.robots)
+end
+
+-- How long it is until the next probe when one has failed: twice as long, or what the answer to it asks for.
+local function longer(first, every) return math.max(first, math.min(probe_max, every * 2)) end
+
+-- Has a robot rest. Calls that were under way when it was held change nothing. Returns true where that is news.
+local function hold_robot(s, code, message, first)
+  local h = held_robot(s.rid)
+  if h and h.batch ~= s.batch then return false end
+  local news = not h or h.code ~= code
+  local every = h and longer(first, h.every) or first
+  save_held(s.rid, { till = now + every, every = every, since = h and h.since or now, batch = 0, code = code, message = message })
+  return news
+end
+
+-- Marks a robot as one that the app was held for: it is not tried before the app's next probe but one.
+local function mark_robot(s, code, message, every)
+  local h = held_robot(s.rid)
+  save_held(s.rid, { till = now + every, every = every, since = h and h.since or now, batch = 0, code = code, message = message })
+end
+
+local function release_robot(rid)
+  if call('HDEL', P .. 'heldrobots', rid) == 0 then return false end
+  meta.robots = tonumber(call('HLEN', P .. 'heldrobots'))
+  call('HSET', KEYS[1], 'heldrobots', meta.robots)
+  for class = 0, 2 do
+    if call('ZSCORE', P .. 'ready:' .. class, rid) then call('ZADD', P .. 'ready:' .. class, int(now), rid) end
+  end
+  return true
+end
+
+-- Has every held robot be tried once, now: what held them may have been the app.
+local function retry_robots()
+  if meta.robots == 0 then return end
+  for _, rid in ipairs(call('HKEYS', P .. 'heldrobots')) do
+    local h = held_robot(rid)
+    h.till = now
+    save_held(rid, h)
+    for class = 0, 2 do
+      if call('ZSCORE', P .. 'ready:' .. class, rid) then call('ZADD', P .. 'ready:' .. class, int(now), rid) end
+    end
+  end
+end
+
+-- Puts the app at rest. When a probe of a held app fails, the time until the next one grows; calls that were under way when the app was
+-- held change nothing. Returns true where that is news.
+local function hold_app(s, code, message, first)
+  local held = meta.held > 0
+  if held and meta.probe ~= s.batch then return false end
+  local v = call('HMGET', KEYS[1], 'hold_code', 'hold_every')
+  local every = held and longer(first, tonumber(v[2])) or first
+  meta.held, meta.probe = now + every, 0
+  if not held then call('HSET', KEYS[1], 'hold_since', int(now)) end
   call('HSET', KEYS[1], 'hold_code', code, 'hold_message', message, 'hold_every', int(every), 'hold_until', int(now + every))
+  call('HDEL', KEYS[1], 'hold_probing')
+  return v[1] ~= code, every
+end
+
+-- Whether another robot's key was recalled by a call that had its permit after the one of s: the app may call.
+local function others_may(s)
+  local v = call('HMGET', KEYS[1], 'ok_rid', 'ok_from')
+  return v[1] and tonumber(v[1]) ~= s.rid and tonumber(v[2]) > s.at
+end
+
+-- Holds what a refused call says is to be held. told remembers, for whoever logs it, that this very script run said something new.
+local function hold(s, code, message, first, perhaps_robot)
+  local news, every
+  if perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s)) then
+    news = hold_robot(s, code, message, first)
+  else
+    news, every = hold_app(s, code, message, first)
+    if perhaps_robot and every then mark_robot(s, code, message, every) end
+  end
+  if news then call('HSET', KEYS[1], 'hold_told', int(now_us)) end
 end
 
 local function release()
-  if meta.held == 0 then return end
-  meta.held = 0
+  if meta.held == 0 then return false end
+  meta.held, meta.probe = 0, 0
   call('HDEL', KEYS[1], 'hold_code', 'hold_message', 'hold_every', 'hold_until', 'hold_since', 'hold_probing')
+  retry_robots()
+  return true
+end
+
+-- The call of a batch was answered as it should: where it was a probe, that ends the hold.
+local function answered(s)
+  local h = held_robot(s.rid)
+  if h and h.batch == s.batch then release_robot(s.rid) end
+  if meta.held > 0 and meta.probe == s.batch then release() end
+end
+
+-- A batch that is bound to a slot is the one call that may be spent on what is held; the next one is put off. Not for longer than
+-- is usual between probes, even where the app was held for a month: this one may be lost with its worker.
+local function probe(rid, batch)
+  if meta.held > 0 then
+    local every = math.min(probe_max, tonumber(call('HGET', KEYS[1], 'hold_every') or 60000))
+    meta.held, meta.probe = now + every, batch
+    call('HSET', KEYS[1], 'hold_until', int(meta.held), 'hold_probing', int(batch))
+  end
+  local h = held_robot(rid)
+  if h then
+    h.till, h.batch = now + math.min(probe_max, h.every), batch
+    save_held(rid, h)
+  end
+end
+
+-- A probe that comes to nothing yet goes on under another number.
+local function probe_goes_on(rid, batch, as)
+  if meta.held > 0 and meta.probe == batch then
+    meta.probe = as
+    call('HSET', KEYS[1], 'hold_probing', int(as))
+  end
+  local h = held_robot(rid)
+  if h and h.batch == batch then
+    h.batch = as
+    save_held(rid, h)
+  end
+end
+
+-- Whether the batch of a slot may not be called, since the app or its robot is held and it is no probe.
+local function held_off(s)
+  local h = held_robot(s.rid)
+  return meta.held > now and meta.probe ~= s.batch or h ~= nil and h.till > now and h.batch ~= s.batch
+end
+
+-- Whether a robot is not to be called now; then it is looked at again at its next probe. avoid: nor when its probe is due, for the
+-- probe of its app is better made with another.
+local function skip_held(class, rid, avoid)
+  local h = held_robot(rid)
+  if not h or (h.till <= now and not avoid) then return false end
+  call('ZADD', P .. 'ready:' .. class, int(math.max(h.till, now + 1)), rid)
+  return true
 end

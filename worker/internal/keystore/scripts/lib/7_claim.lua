@@ -156,40 +156,42 @@ local function bind(s, rid, got)
   set_batch(s)
 end
 
--- The one call that may be spent on a held app: the next one is put off. Not for longer than is usual between probes, even
--- where the app was held for a month: this one may be lost with its worker.
-local function probe()
-  local every = math.min(probe_max, tonumber(call('HGET', KEYS[1], 'hold_every') or 60000))
-  meta.held = now + every
-  call('HSET', KEYS[1], 'hold_until', int(now + every), 'hold_probing', 1)
+-- Binds the next batch to a slot, of the robots that are ready by a moment.
+local function claim_by(s, by, avoid)
+  for class = 0, 2 do
+    while true do
+      if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
+      local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(by), 'LIMIT', 0, 1)[1])
+      if not rid then break end
+      if not skip_held(class, rid, avoid) then
+        local before = popped_total
+        local got = gather_robot(class, rid)
+        if got.n > 0 then
+          bind(s, rid, got)
+          probe(rid, s.batch)
+          return 'batch'
+        end
+        if popped_total == before then -- counted as waiting, yet in no list: trust the lists
+          ready_after_claim(class, rid, add_waiting(class, rid, -add_waiting(class, rid, 0)))
+        end
+      end
+    end
+  end
+  return 'none'
 end
 
 -- Binds the next batch to a slot: urgent before default before bulk, robots in turn, the earliest deadlines of a robot
 -- first. Returns 'batch', 'none', or 'more' when the run's share of dying keys was used up before a batch was found. With more
 -- slots at work than there are to be, this one ends: the others go on.
 local function claim(s)
-  local held, slots = meta.held, slots_now()
+  local slots = slots_now()
   local at_work = slots.all - slots.held - slots.stuck
   if is_stuck(s) then at_work = at_work + 1 end -- it is not: it is here
-  if held > now or rest_until() > 0 or at_work > max_slots then return 'none' end
-  for class = 0, 2 do
-    while true do
-      if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
-      local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(now), 'LIMIT', 0, 1)[1])
-      if not rid then break end
-      local before = popped_total
-      local got = gather_robot(class, rid)
-      if got.n > 0 then
-        if held > 0 then probe() end
-        bind(s, rid, got)
-        return 'batch'
-      end
-      if popped_total == before then -- counted as waiting, yet in no list: trust the lists
-        ready_after_claim(class, rid, add_waiting(class, rid, -add_waiting(class, rid, 0)))
-      end
-    end
-  end
-  return 'none'
+  if meta.held > now or rest_until() > 0 or at_work > max_slots then return 'none' end
+  if meta.held == 0 or meta.robots == 0 then return claim_by(s, now, false) end
+  local got = claim_by(s, now, true) -- puts robots that are held off by a millisecond
+  if got == 'none' then got = claim_by(s, now + 1, false) end
+  return got
 end
 
 -- Lets keys die whose window has closed, also while the app is held and nobody claims. unswept: there are more of them.

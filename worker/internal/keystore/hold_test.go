@@ -1,0 +1,263 @@
+package keystore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"dingrecall/worker/internal/flow"
+)
+
+// deniedFor is the settlement of a call that lacked a permission, which may be the robot's own.
+func deniedFor(n int, probe time.Duration) flow.Settlement {
+	o := heldFor(n, probe)
+	o.Hold.Code, o.Hold.PerhapsRobot = "AccessTokenPermissionDenied", true
+	return o
+}
+
+// next runs the slot that is due first.
+func (b *bundle) next(t *testing.T) (flow.DueSlot, *flow.Batch) {
+	t.Helper()
+	r := b.wake(t)
+	if len(r.Due) == 0 {
+		t.Fatalf("no slot is due: %+v, %+v", *r, b.status(t))
+	}
+	d := r.Due[0]
+	if r = b.attach(t, d, 0); r.Status != StatusBatch {
+		t.Fatalf("%+v", *r)
+	}
+	return d, r.Batch
+}
+
+func (b *bundle) heldRobots(t *testing.T) map[string]time.Duration {
+	t.Helper()
+	out := map[string]time.Duration{}
+	for _, h := range b.status(t).Robots {
+		out[h.RobotCode] = h.NextProbe.Sub(*b.clock)
+	}
+	return out
+}
+
+// Two robots; the one is refused after the other succeeded: only it is held, is skipped until its probe, and goes on after one that succeeds.
+func TestRobotHold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 2
+		b.admit(t, Admission{RobotCode: "bad", Keys: testKeys(0, 60), Class: flow.Urgent})
+		d1, bad := b.next(t)
+		b.admit(t, Admission{RobotCode: "good", Keys: testKeys(100, 400), Class: flow.Bulk})
+		b.advance(10 * time.Millisecond)
+		var d2 flow.DueSlot
+		var good *flow.Batch
+		for d2, good = b.next(t); good.RobotCode != "good"; { // bad is urgent: its other batches are in the way
+			good = b.settle(t, d2, good, keepNone(20)).Batch
+		}
+		good = b.settle(t, d2, good, recalled(20)).Batch
+		r := b.settle(t, d1, bad, deniedFor(20, time.Minute))
+		if st := b.status(t); st.Hold != nil || len(st.Robots) != 1 || st.Robots[0].RobotCode != "bad" || st.Robots[0].Code != "AccessTokenPermissionDenied" ||
+			st.Robots[0].Message != "words" || !st.Robots[0].Since.Equal(*b.clock) || !st.Robots[0].NextProbe.Equal(b.clock.Add(time.Minute)) {
+			t.Fatalf("%+v, %+v", st.Hold, st.Robots)
+		}
+		if told, err := b.ToldHold(context.Background(), r); err != nil || !told {
+			t.Errorf("the hold is no news: %v, %v", told, err)
+		}
+		if r.Status != StatusBatch || r.Batch.RobotCode != "good" {
+			t.Fatalf("after the hold: %+v", *r)
+		}
+		other := r.Batch
+		// Both slots pause until the moment of a probe, and go on.
+		paused := recalled(20)
+		paused.Next = flow.NextYield
+		untilProbe := func() {
+			b.settle(t, d1, other, paused)
+			b.settle(t, d2, good, paused)
+			b.advance(b.heldRobots(t)["bad"])
+			if d1, bad = b.next(t); bad.RobotCode != "bad" { // urgent goes first
+				t.Fatalf("when its time has come: %+v", bad)
+			}
+			if d2, good = b.next(t); good.RobotCode != "good" {
+				t.Error("a second probe")
+			}
+		}
+		for _, want := range []time.Duration{2 * time.Minute, 4 * time.Minute} {
+			untilProbe()
+			r = b.settle(t, d1, bad, deniedFor(20, time.Minute))
+			if got := b.heldRobots(t)["bad"]; got != want {
+				t.Errorf("the next probe is in %v, not %v", got, want)
+			}
+			if told, err := b.ToldHold(context.Background(), r); err != nil || told {
+				t.Errorf("a probe that fails is news: %v, %v", told, err)
+			}
+			other = r.Batch
+		}
+		b.check(t)
+		untilProbe()
+		if r = b.settle(t, d1, bad, recalled(20)); len(b.heldRobots(t)) != 0 || r.Batch.RobotCode != "bad" {
+			t.Errorf("after a probe that succeeded: %v, %+v", b.heldRobots(t), *r)
+		}
+		b.check(t)
+	})
+}
+
+// keepNone is a settlement that settles all keys, without telling anything of the app.
+func keepNone(n int) flow.Settlement {
+	return flow.Settlement{Outcomes: all(n, flow.Outcome{Fate: flow.FateLater, Delay: 2 * time.Second}), Next: flow.NextClaim}
+}
+
+// The app is held for a robot; its probe is another robot's. Where that succeeds the app goes on, and the robot is tried again.
+func TestProbeOfAnotherRobot(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 1
+		b.admit(t, Admission{RobotCode: "bad", Keys: testKeys(0, 40), Class: flow.Urgent}) // it would go first
+		d, batch := b.next(t)
+		b.admit(t, Admission{RobotCode: "good", Keys: testKeys(100, 100), Class: flow.Default})
+		b.settle(t, d, batch, deniedFor(20, time.Minute))
+		if st := b.status(t); st.Hold == nil || b.heldRobots(t)["bad"] != time.Minute {
+			t.Fatalf("%+v, %+v", st.Hold, st.Robots)
+		}
+		b.advance(time.Minute)
+		d, batch = b.next(t)
+		if batch.RobotCode != "good" {
+			t.Fatalf("the probe is of %s", batch.RobotCode)
+		}
+		r := b.settle(t, d, batch, recalled(20))
+		if b.status(t).Hold != nil {
+			t.Fatal("the app is still held")
+		}
+		for r.Batch.RobotCode == "good" {
+			r = b.settle(t, d, r.Batch, recalled(20))
+		}
+		r = b.settle(t, d, r.Batch, deniedFor(20, time.Minute))
+		if st := b.status(t); st.Hold != nil || b.heldRobots(t)["bad"] != 2*time.Minute {
+			t.Errorf("%+v, %+v", st.Hold, st.Robots)
+		}
+		b.check(t)
+		for r.Status == StatusBatch {
+			r = b.settle(t, d, r.Batch, recalled(20))
+		}
+		b.advance(2 * time.Minute)
+		d, batch = b.next(t)
+		b.settle(t, d, batch, recalled(20))
+		if len(b.heldRobots(t)) != 0 {
+			t.Errorf("%v", b.heldRobots(t))
+		}
+		b.check(t)
+	})
+}
+
+// With one robot a probe is the robot's and the app's.
+func TestOneProbeForTheOnlyRobotAndTheApp(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 1
+		d, batch := b.start(t, 0, 60)
+		b.settle(t, d, batch, deniedFor(20, time.Minute))
+		for _, want := range []time.Duration{2 * time.Minute, 4 * time.Minute} {
+			*b.clock = b.status(t).Hold.NextProbe
+			d, batch = b.next(t)
+			if more := b.wake(t); len(more.Due) != 0 {
+				t.Errorf("a second probe: %v", more.Due)
+			}
+			b.settle(t, d, batch, deniedFor(20, time.Minute))
+			if st := b.status(t); st.Hold.NextProbe.Sub(*b.clock) != want || b.heldRobots(t)[robot] != want {
+				t.Errorf("the next probes are in %v and %v, not %v", st.Hold.NextProbe.Sub(*b.clock), b.heldRobots(t)[robot], want)
+			}
+		}
+		*b.clock = b.status(t).Hold.NextProbe
+		d, batch = b.next(t)
+		r := b.settle(t, d, batch, recalled(20))
+		if st := b.status(t); st.Hold != nil || len(st.Robots) != 0 || r.Status != StatusBatch {
+			t.Errorf("%+v, %+v, %s", st.Hold, st.Robots, r.Status)
+		}
+		b.check(t)
+	})
+}
+
+// A call that was made before the hold and ends well afterwards proves nothing; and a batch that waits for its permit gets none.
+func TestOnlyTheProbeEndsAHold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Interval = 10 * time.Millisecond
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 100)})
+		d1, d2, d3 := r.Due[0], r.Due[1], r.Due[2]
+		one, two, three := b.attach(t, d1, 0).Batch, b.attach(t, d2, 0).Batch, b.attach(t, d3, 0).Batch
+		first := b.settle(t, d1, one, deniedFor(20, time.Minute))
+		b.advance(time.Millisecond)
+		second := b.settle(t, d2, two, recalled(20))
+		if st := b.status(t); st.Hold == nil || second.Status != StatusIdle {
+			t.Errorf("a call that was under way ended the hold: %s", second.Status)
+		}
+		if told, _ := b.ToldHold(context.Background(), second); told {
+			t.Error("it is said twice that the app is held")
+		}
+		if told, _ := b.ToldHold(context.Background(), first); !told {
+			t.Error("it is not said that the app is held")
+		}
+		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID); ok || err != nil {
+			t.Errorf("a permit for a held app: %v, %v", ok, err)
+		}
+		b.takeover(t, d3, three.Run)
+		if r = b.attach(t, flow.DueSlot{Slot: d3.Slot, Generation: d3.Generation + 1}, 0); r.Status != StatusIdle || b.status(t).Total.Waiting != 80 {
+			t.Errorf("%s, %+v", r.Status, b.status(t).Total)
+		}
+		// The probe meets trouble that says nothing of the app, and goes on: it is still the probe.
+		*b.clock = b.status(t).Hold.NextProbe
+		d, batch := b.next(t)
+		batch = b.settle(t, d, batch, keep(20, 20, flow.NextCall)).Batch
+		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID); !ok || err != nil {
+			t.Errorf("no permit for the probe: %v", err)
+		}
+		b.settle(t, d, batch, recalled(20))
+		if st := b.status(t); st.Hold != nil || len(st.Robots) != 0 {
+			t.Errorf("%+v %+v", st.Hold, st.Robots)
+		}
+		b.check(t)
+	})
+}
+
+func TestReleaseOfARobot(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		d, batch := b.start(t, 0, 60)
+		b.settle(t, d, batch, deniedFor(20, 24*time.Hour))
+		for _, of := range []string{"unheard-of", ""} {
+			if was, _, err := b.Release(context.Background(), of); was != (of == "") || err != nil {
+				t.Errorf("release of %q: %v, %v", of, was, err)
+			}
+		}
+		// The robot that the app was held for is tried once more, at once.
+		if left := b.heldRobots(t); len(left) != 1 || left[robot] != 0 {
+			t.Fatalf("held robots: %v", left)
+		}
+		if held, err := b.IsHeld(context.Background()); !held || err != nil {
+			t.Errorf("held: %v, %v", held, err)
+		}
+		if was, r, err := b.Release(context.Background(), robot); !was || err != nil || len(r.Due) == 0 {
+			t.Errorf("release: %v, %v", was, err)
+		}
+		if held, err := b.IsHeld(context.Background()); held || err != nil {
+			t.Errorf("held: %v, %v", held, err)
+		}
+		b.check(t)
+	})
+}
+
+// Another robot's success that may be older than the refusal proves nothing: the app is held.
+func TestAnEarlierSuccessProvesNothing(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 2
+		b.admit(t, Admission{RobotCode: "good", Keys: testKeys(0, 20)})
+		d1, good := b.next(t)
+		b.advance(10 * time.Millisecond)
+		b.admit(t, Admission{RobotCode: "bad", Keys: testKeys(100, 40)})
+		d2, bad := b.next(t)
+		b.settle(t, d1, good, recalled(20))
+		b.settle(t, d2, bad, deniedFor(20, time.Minute))
+		if st := b.status(t); st.Hold == nil {
+			t.Errorf("only robots are held: %+v", st.Robots)
+		}
+		b.check(t)
+	})
+}
