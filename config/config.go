@@ -115,6 +115,11 @@ type Worker struct {
 	BackoffBase time.Duration
 	// BackoffMax is the longest wait between two attempts. Default 1m.
 	BackoffMax time.Duration
+	// ProbeBase is how long an app or a robot that is held rests before the first call that is spent on finding out whether it may
+	// call again; doubled after each that fails, up to ProbeMax. Default 1m.
+	ProbeBase time.Duration
+	// ProbeMax is the longest time between two such calls. Default 30m. Shorter finds out sooner that something was mended, and spends more calls.
+	ProbeMax time.Duration
 	// ShutdownTimeout is how long a stopping worker waits for calls in flight. Default 25s, at least Upstream.Timeout.
 	ShutdownTimeout time.Duration
 }
@@ -171,6 +176,8 @@ func DefaultWorker() Worker {
 		SplitAfter:        3,
 		BackoffBase:       time.Second,
 		BackoffMax:        time.Minute,
+		ProbeBase:         time.Minute,
+		ProbeMax:          30 * time.Minute,
 		ShutdownTimeout:   25 * time.Second,
 	}
 }

@@ -58,6 +58,8 @@ worker:
   splitAfter: 5
   backoffBase: 2s
   backoffMax: 2m
+  probeBase: 2s
+  probeMax: 3m
   shutdownTimeout: 26s
 admin:
   addr: 0.0.0.0:9090
@@ -145,7 +147,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		Worker: Worker{
 			Linger: 2 * time.Second, Window: 23 * time.Hour, Margin: 3 * time.Minute, DeadRetention: 100 * time.Hour, LedgerRetention: 50 * time.Hour,
 			Concurrency: 65, IntakeConcurrency: 9, MaxSlots: 66, Slice: 4 * time.Second, MaxAttempts: 11, UnknownAttempts: 4, SplitAfter: 5,
-			BackoffBase: 2 * time.Second, BackoffMax: 2 * time.Minute, ShutdownTimeout: 26 * time.Second,
+			BackoffBase: 2 * time.Second, BackoffMax: 2 * time.Minute, ProbeBase: 2 * time.Second, ProbeMax: 3 * time.Minute, ShutdownTimeout: 26 * time.Second,
 		},
 		Admin: Admin{Addr: "0.0.0.0:9090", Token: adminSecret, TokenFile: "etc/admin-token"},
 		Log:   Log{Level: "warn", Format: "json"},
@@ -238,6 +240,7 @@ func TestSpoiled(t *testing.T) {
 		{"splitAfter: 5", "splitAfter: 12", "worker.splitAfter", "more than worker.maxAttempts (11)"},
 		{"backoffBase: 2s", "backoffBase: 0s", "worker.backoffBase", "out of range"},
 		{"backoffMax: 2m", "backoffMax: 1s", "worker.backoffMax", "less than worker.backoffBase"},
+		{"probeMax: 3m", "probeMax: 1s", "worker.probeMax", "less than worker.probeBase"},
 		{"shutdownTimeout: 26s", "shutdownTimeout: 10s", "worker.shutdownTimeout", "less than upstream.timeout"},
 		{"shutdownTimeout: 26s", "shutdownTimeout: 26s\n  shutdownTimeoutt: 1", "worker.shutdownTimeoutt", "did you mean worker.shutdownTimeout?"},
 		{"addr: 0.0.0.0:9090", "addr: 0.0.0.0", "admin.addr", "not host:port"},

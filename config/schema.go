@@ -38,6 +38,8 @@ func (c *Config) leaves() []leaf {
 		intLeaf("worker.splitAfter", &w.SplitAfter, 1, 200),
 		durationLeaf("worker.backoffBase", &w.BackoffBase, time.Millisecond, time.Hour),
 		durationLeaf("worker.backoffMax", &w.BackoffMax, time.Millisecond, time.Hour),
+		durationLeaf("worker.probeBase", &w.ProbeBase, time.Second, day),
+		durationLeaf("worker.probeMax", &w.ProbeMax, time.Second, day),
 		durationLeaf("worker.shutdownTimeout", &w.ShutdownTimeout, time.Second, 10*time.Minute),
 		stringLeaf("admin.addr", &c.Admin.Addr, checkListenAddr),
 		stringLeaf("admin.tokenFile", &c.Admin.TokenFile, nil),

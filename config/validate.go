@@ -75,6 +75,7 @@ func (v *validator) worker() {
 	// The ledger's least, 48h, is more than the longest window and a day already.
 	atLeast("worker.deadRetention", w.DeadRetention, "worker.window", w.Window, "")
 	atLeast("worker.backoffMax", w.BackoffMax, "worker.backoffBase", w.BackoffBase, "")
+	atLeast("worker.probeMax", w.ProbeMax, "worker.probeBase", w.ProbeBase, "")
 	atLeast("worker.shutdownTimeout", w.ShutdownTimeout, "upstream.timeout", v.cfg.Upstream.Timeout, ", so that a call in flight could not be finished")
 	atMost("worker.unknownAttempts", w.UnknownAttempts, "worker.maxAttempts", w.MaxAttempts)
 	atMost("worker.splitAfter", w.SplitAfter, "worker.maxAttempts", w.MaxAttempts)

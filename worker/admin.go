@@ -92,9 +92,13 @@ func (i *Inspector) adminStatus(ctx context.Context) (admin.Status, error) {
 	var out admin.Status
 	for _, a := range st.Apps {
 		app := admin.App{Name: a.App, Waiting: a.Total.Waiting, Bound: a.Total.Bound, Recalled: a.Total.Recalled, Dead: a.Total.Dead,
-			Cancelled: a.Total.Cancelled, Slots: a.Slots, Backoff: a.Held, Outbox: a.Outbox, Share: a.Share, LastOK: a.LastOK}
+			Cancelled: a.Total.Cancelled, Slots: a.Slots, Backoff: a.Held, Outbox: a.Outbox, Share: a.Share, LastOK: a.LastOK, Rest: a.Rest}
 		if a.Hold != nil {
 			app.Hold = &admin.Hold{Code: a.Hold.Code, Message: a.Hold.Message, Since: a.Hold.Since, NextProbe: a.Hold.NextProbe}
+		}
+		for _, h := range a.Robots {
+			app.Robots = append(app.Robots, admin.RobotHold{Robot: h.RobotCode,
+				Hold: admin.Hold{Code: h.Code, Message: h.Message, Since: h.Since, NextProbe: h.NextProbe}})
 		}
 		out.Apps = append(out.Apps, app)
 	}

@@ -20,6 +20,8 @@ type (
 	Counts = keystore.Counts
 	// Group is the counts of one robot in one incident.
 	Group = keystore.Group
+	// RobotHold is a robot that is at rest.
+	RobotHold = keystore.RobotHold
 	// AppStatus is how an app stands, read in one transaction.
 	AppStatus = keystore.AppStatus
 	// KeyRecord is what became of a key.

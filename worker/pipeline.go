@@ -91,18 +91,13 @@ func (p *pipeline) newDispatcher() (*dispatch.Dispatcher, error) {
 		apps = append(apps, &dispatch.App{Name: a.Name, Store: a.store, Tokens: a.tokens, Limited: a.Rate > 0, Latency: a.latency})
 	}
 	policy := dispatch.Policy{MaxAttempts: p.cfg.MaxAttempts, UnknownAttempts: p.cfg.UnknownAttempts, SplitAfter: p.cfg.SplitAfter,
-		BackoffBase: p.cfg.BackoffBase, BackoffMax: p.cfg.BackoffMax, Probe: firstProbe}
+		BackoffBase: p.cfg.BackoffBase, BackoffMax: p.cfg.BackoffMax, Probe: p.cfg.ProbeBase}
 	return dispatch.New(dispatch.Config{Policy: policy, Slice: p.cfg.Slice},
 		dispatch.Deps{Service: p.client, Observer: p.metrics, Log: p.log, After: p.wakeups.after, Stopping: p.stopping}, apps)
 }
 
-const (
-	// firstProbe and longestProbe bound the pauses between the single calls that are spent on a held app.
-	firstProbe   = time.Minute
-	longestProbe = 30 * time.Minute
-	// letterKeys is how many keys that died without a call share a dead letter at most; those of a call are 20 at most anyway.
-	letterKeys = 200
-)
+// letterKeys is how many keys that died without a call share a dead letter at most; those of a call are 20 at most anyway.
+const letterKeys = 200
 
 func (p *pipeline) addApp(a App) error {
 	s := &appState{App: a, latency: &dispatch.Latency{}}
@@ -127,7 +122,7 @@ func (p *pipeline) addApp(a App) error {
 func (s *appState) params(cfg Config) keystore.Params {
 	slots := s.latency.Slots(s.Rate, cfg.MaxSlots)
 	p := keystore.Params{Slots: slots, SlotsCap: min(255, 2*slots+4), Linger: cfg.Linger, Life: (cfg.Window - cfg.Margin).Truncate(time.Second),
-		LedgerTTL: cfg.LedgerRetention, Letter: letterKeys, ProbeMax: longestProbe}
+		LedgerTTL: cfg.LedgerRetention, Letter: letterKeys, ProbeMax: cfg.ProbeMax}
 	if s.Rate > 0 {
 		p.Interval = time.Duration(pace * float64(time.Second) / s.Rate)
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	Slice           time.Duration // how long a dispatch task runs before it makes room for others
 	BackoffBase     time.Duration
 	BackoffMax      time.Duration
+	ProbeBase       time.Duration // until the first call that is spent on a held app or robot; doubles
+	ProbeMax        time.Duration // at most
 	ShutdownTimeout time.Duration // for the calls in flight at the end
 
 	Concurrency       int // dispatch tasks at once in this process
@@ -57,6 +59,7 @@ func DefaultConfig() Config {
 	return Config{
 		Linger: time.Second, Window: 24 * time.Hour, Margin: 2 * time.Minute, DeadRetention: 90 * 24 * time.Hour,
 		LedgerRetention: 7 * 24 * time.Hour, Slice: 3 * time.Second, BackoffBase: time.Second, BackoffMax: time.Minute,
+		ProbeBase: time.Minute, ProbeMax: 30 * time.Minute,
 		ShutdownTimeout: 25 * time.Second, Concurrency: 64, IntakeConcurrency: 8, MaxSlots: 64, MaxAttempts: 10,
 		UnknownAttempts: 3, SplitAfter: 3,
 	}
@@ -82,6 +85,7 @@ func (c Config) Validate() error {
 	check(c.DeadRetention > 0, "dead letters need a retention: %v", c.DeadRetention)
 	check(c.Concurrency > 0 && c.IntakeConcurrency > 0, "at least one handler of each kind is needed: %d, %d", c.Concurrency, c.IntakeConcurrency)
 	check(c.MaxSlots >= 1 && c.MaxSlots <= 120, "slots must be 1 to 120: %d", c.MaxSlots)
+	check(c.ProbeBase >= time.Second && c.ProbeMax >= c.ProbeBase, "probes must be a second apart at least: %v, at most %v", c.ProbeBase, c.ProbeMax)
 	check(c.ShutdownTimeout > 0, "the shutdown timeout must be positive: %v", c.ShutdownTimeout)
 	return errors.Join(errs...)
 }

@@ -53,6 +53,8 @@ func TestConfigIsChecked(t *testing.T) {
 		{"attempts for unknown", func(c *Config) { c.UnknownAttempts = 11 }},
 		{"split", func(c *Config) { c.SplitAfter = 0 }},
 		{"backoff", func(c *Config) { c.BackoffMax = c.BackoffBase - 1 }},
+		{"probes", func(c *Config) { c.ProbeBase = time.Millisecond }},
+		{"probes", func(c *Config) { c.ProbeMax = c.ProbeBase - 1 }},
 		{"upstream", func(c *Config) { c.Upstream.BaseURL = "no url" }},
 	} {
 		cfg := validConfig()

@@ -159,6 +159,7 @@ type bundle struct {
 	sim    *process
 	config string
 	dir    string
+	keys   []string // of the last file of keys
 	settings
 }
 
@@ -240,8 +241,10 @@ func (b *bundle) keyFile(n int) string {
 	var text strings.Builder
 	text.WriteString("processQueryKey,robotCode,sentAt\n")
 	sent := time.Now().Add(-time.Hour).Truncate(time.Second)
+	b.keys = nil
 	for i := range n {
-		fmt.Fprintf(&text, "%s,%s,%s\n", simulator.MakeKey(1, uint64(i), simulator.Good, sent), robot, sent.UTC().Format(time.RFC3339))
+		b.keys = append(b.keys, simulator.MakeKey(1, uint64(i), simulator.Good, sent))
+		fmt.Fprintf(&text, "%s,%s,%s\n", b.keys[i], robot, sent.UTC().Format(time.RFC3339))
 	}
 	path := filepath.Join(b.dir, "keys.csv")
 	b.write(path, text.String())

@@ -94,6 +94,7 @@ var commands = []func(*app) *cobra.Command{
 	newWorkerCmd,
 	newStatusCmd,
 	newDeadCmd,
+	newReleaseCmd,
 	newSimulateCmd,
 	newCheckCmd,
 	newVersionCmd,

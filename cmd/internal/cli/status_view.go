@@ -28,7 +28,9 @@ type (
 	statusApp struct {
 		App        string        `json:"app"`
 		Hold       *statusHold   `json:"hold"`
-		Rate       *float64      `json:"rate"` // configured calls a second; null where this configuration does not have the app
+		Robots     []robotHold   `json:"heldRobots"`
+		RestUntil  *time.Time    `json:"restUntil"` // nobody calls until then, since the service said that it was too much
+		Rate       *float64      `json:"rate"`      // configured calls a second; null where this configuration does not have the app
 		RateShare  float64       `json:"rateShare"`
 		Slots      int           `json:"slots"`
 		Backoff    int           `json:"backoff"`
@@ -43,6 +45,10 @@ type (
 		Message   string    `json:"message"`
 		Since     time.Time `json:"since"`
 		NextProbe time.Time `json:"nextProbe"`
+	}
+	robotHold struct {
+		RobotCode string `json:"robotCode"`
+		statusHold
 	}
 	statusGroup struct {
 		Incident  string `json:"incident"`
@@ -101,7 +107,16 @@ func (a *app) readStatus(ctx context.Context, cfg *config.Config, rdb *redis.Cli
 }
 
 func viewApp(app worker.AppStatus, f statusFlags) statusApp {
-	out := statusApp{App: app.App, RateShare: app.Share, Slots: app.Slots, Backoff: app.Held, Later: app.Later, Outbox: app.Outbox, Groups: []statusGroup{}}
+	out := statusApp{App: app.App, RateShare: app.Share, Slots: app.Slots, Backoff: app.Held, Later: app.Later, Outbox: app.Outbox, Groups: []statusGroup{},
+		Robots: []robotHold{}}
+	if !app.Rest.IsZero() {
+		out.RestUntil = &app.Rest
+	}
+	for _, h := range app.Robots {
+		if f.robot == "" || f.robot == h.RobotCode {
+			out.Robots = append(out.Robots, robotHold{h.RobotCode, statusHold{Code: h.Code, Message: h.Message, Since: h.Since, NextProbe: h.NextProbe}})
+		}
+	}
 	if !app.LastOK.IsZero() {
 		out.LastRecall = &app.LastOK
 	}
@@ -145,6 +160,9 @@ func (v statusView) print(w io.Writer) error {
 		if _, err := fmt.Fprintf(w, "app %s: %s\n", app.App, app.describe(v.At)); err != nil {
 			return fmt.Errorf("printing the status: %w", err)
 		}
+		for _, h := range app.Robots {
+			fmt.Fprintf(w, "  robot %s: %s\n", h.RobotCode, h.describe(v.At))
+		}
 		if app.Outbox > 0 {
 			fmt.Fprintf(w, "  %s on the way to the queue recall-dead\n", counted(app.Outbox, "dead letter", "dead letters"))
 		}
@@ -186,22 +204,29 @@ func (v statusView) print(w io.Writer) error {
 	return err
 }
 
+// describe says in one line why something is on hold, and until when.
+func (h statusHold) describe(now time.Time) string {
+	hold := fmt.Sprintf("ON HOLD for %s: %s", roughly(now.Sub(h.Since)), h.Code)
+	if h.Message != "" {
+		hold += ": " + h.Message
+	}
+	next := "the next try is due"
+	if d := h.NextProbe.Sub(now); d > 0 {
+		next = "next try in " + roughly(d)
+	}
+	return hold + " (" + next + ")"
+}
+
 // describe says in one line what the app is doing.
 func (s statusApp) describe(now time.Time) string {
 	var parts []string
 	if s.Hold != nil {
-		hold := fmt.Sprintf("ON HOLD for %s: %s", roughly(now.Sub(s.Hold.Since)), s.Hold.Code)
-		if s.Hold.Message != "" {
-			hold += ": " + s.Hold.Message
-		}
-		next := "the next try is due"
-		if d := s.Hold.NextProbe.Sub(now); d > 0 {
-			next = "next try in " + roughly(d)
-		}
-		return hold + " (" + next + ")"
+		return s.Hold.describe(now)
 	}
-	// The share is as throttling last left it: an app at rest has recovered since, and shows it with its next call.
-	throttled := s.RateShare < 1 && s.Slots > 0
+	if s.RestUntil != nil && s.RestUntil.Sub(now) > time.Second {
+		parts = append(parts, "rests for "+roughly(s.RestUntil.Sub(now))+", the service said that it was too much")
+	}
+	throttled := s.RateShare < 1
 	switch percent := strconv.FormatFloat(s.RateShare*100, 'f', 0, 64) + "%"; {
 	case s.Rate != nil && *s.Rate == 0:
 		parts = append(parts, "no rate limit")

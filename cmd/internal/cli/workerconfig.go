@@ -19,6 +19,8 @@ func workerConfig(cfg *config.Config) worker.Config {
 		Slice:             w.Slice,
 		BackoffBase:       w.BackoffBase,
 		BackoffMax:        w.BackoffMax,
+		ProbeBase:         w.ProbeBase,
+		ProbeMax:          w.ProbeMax,
 		ShutdownTimeout:   w.ShutdownTimeout,
 		Concurrency:       w.Concurrency,
 		IntakeConcurrency: w.IntakeConcurrency,

@@ -23,11 +23,13 @@ type App struct {
 	Recalled  int64
 	Dead      int64
 	Cancelled int64
-	Slots     int     // not idle
-	Backoff   int     // of those, waiting before they try again
-	Outbox    int64   // dead letters that the queue does not have yet
-	Share     float64 // of the configured rate that is in use, after throttling
-	Hold      *Hold   // nil: it works
+	Slots     int       // not idle
+	Backoff   int       // of those, waiting before they try again
+	Outbox    int64     // dead letters that the queue does not have yet
+	Share     float64   // of the configured rate that is in use, after throttling
+	Rest      time.Time // until when nobody calls because of throttling; zero: no rest
+	Hold      *Hold     // nil: it works
+	Robots    []RobotHold
 	LastOK    time.Time
 }
 
@@ -35,6 +37,12 @@ type App struct {
 type Hold struct {
 	Code, Message    string
 	Since, NextProbe time.Time
+}
+
+// RobotHold is a robot that rests.
+type RobotHold struct {
+	Robot string
+	Hold
 }
 
 // Queue is how a queue stands.
@@ -51,7 +59,7 @@ type collector struct {
 	free   chan struct{} // one read at a time, since a dead Redis does not end it
 	reads  sync.WaitGroup
 
-	keys, slots, held, share, lastOK, outbox, tasks, paused *prometheus.Desc
+	keys, slots, held, heldSince, nextProbe, heldRobots, share, rest, lastOK, outbox, tasks, paused *prometheus.Desc
 }
 
 func newCollector(status func(context.Context) (Status, error)) *collector {
@@ -63,20 +71,24 @@ func newCollector(status func(context.Context) (Status, error)) *collector {
 		free:   make(chan struct{}, 1),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: "dingrecall_status_errors_total",
 			Help: "Times the state of keys and queues could not be read for these metrics; the gauges that come from it are then missing."}),
-		keys:   desc("keys", "Keys by what has become of them so far.", "app", "state"),
-		slots:  desc("slots", "Slots of the app that are not idle: with a call in flight or due, or backing off.", "app", "state"),
-		held:   desc("app_held", "Whether the app is on hold (1) and makes no calls.", "app"),
-		share:  desc("app_rate_share", "Share of the configured rate that throttling has left, 0 to 1.", "app"),
-		lastOK: desc("app_last_recall_timestamp_seconds", "When the app last had a key recalled; missing before the first.", "app"),
-		outbox: desc("outbox", "Dead letters that are on their way to the queue recall-dead.", "app"),
-		tasks:  desc("queue_tasks", "Tasks by queue and state.", "queue", "state"),
-		paused: desc("queue_paused", "Whether the queue is paused (1).", "queue"),
+		keys:       desc("keys", "Keys by what has become of them so far.", "app", "state"),
+		slots:      desc("slots", "Slots of the app that are not idle: with a call in flight or due, or backing off.", "app", "state"),
+		held:       desc("app_held", "Whether the app is on hold (1) and makes no calls.", "app"),
+		heldSince:  desc("app_held_since_timestamp_seconds", "Since when the app is on hold; missing while it is not.", "app"),
+		nextProbe:  desc("app_next_probe_timestamp_seconds", "When the next call is spent on an app that is on hold; missing while it is not.", "app"),
+		heldRobots: desc("robots_held", "Robots of the app that are on hold.", "app"),
+		rest:       desc("app_rest_until_timestamp_seconds", "Until when the app rests after a throttle answer; missing while it does not.", "app"),
+		share:      desc("app_rate_share", "Share of the configured rate that throttling has left, 0 to 1.", "app"),
+		lastOK:     desc("app_last_recall_timestamp_seconds", "When the app last had a key recalled; missing before the first.", "app"),
+		outbox:     desc("outbox", "Dead letters that are on their way to the queue recall-dead.", "app"),
+		tasks:      desc("queue_tasks", "Tasks by queue and state.", "queue", "state"),
+		paused:     desc("queue_paused", "Whether the queue is paused (1).", "queue"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.keys, c.slots, c.held, c.share, c.lastOK, c.outbox, c.tasks, c.paused} {
+	for _, d := range []*prometheus.Desc{c.keys, c.slots, c.held, c.heldSince, c.nextProbe, c.heldRobots, c.share, c.rest, c.lastOK, c.outbox, c.tasks, c.paused} {
 		ch <- d
 	}
 	c.errors.Describe(ch)
@@ -136,10 +148,18 @@ func (c *collector) collectStatus(ch chan<- prometheus.Metric, st Status) {
 		gauge(c.slots, float64(a.Slots-a.Backoff), a.Name, "busy")
 		gauge(c.slots, float64(a.Backoff), a.Name, "backoff")
 		gauge(c.held, flag(a.Hold != nil), a.Name)
+		if a.Hold != nil {
+			gauge(c.heldSince, seconds(a.Hold.Since), a.Name)
+			gauge(c.nextProbe, seconds(a.Hold.NextProbe), a.Name)
+		}
+		gauge(c.heldRobots, float64(len(a.Robots)), a.Name)
 		gauge(c.share, a.Share, a.Name)
+		if !a.Rest.IsZero() {
+			gauge(c.rest, seconds(a.Rest), a.Name)
+		}
 		gauge(c.outbox, float64(a.Outbox), a.Name)
 		if !a.LastOK.IsZero() {
-			gauge(c.lastOK, float64(a.LastOK.UnixMilli())/1000, a.Name)
+			gauge(c.lastOK, seconds(a.LastOK), a.Name)
 		}
 	}
 	for _, q := range st.Queues {
@@ -151,6 +171,8 @@ func (c *collector) collectStatus(ch chan<- prometheus.Metric, st Status) {
 		gauge(c.paused, flag(q.Paused), q.Name)
 	}
 }
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 func flag(on bool) float64 {
 	if on {

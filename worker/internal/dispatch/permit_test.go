@@ -248,6 +248,18 @@ func TestAThrottleIsRespected(t *testing.T) {
 	}
 }
 
+// bothAttached gives what is closed when two runs have attached.
+func (b *bundle) bothAttached() <-chan struct{} {
+	attached := make(chan struct{})
+	b.onAfter = func(n int, _ *keystore.Reply) error {
+		if n == 2 {
+			close(attached)
+		}
+		return nil
+	}
+	return attached
+}
+
 // TestPermitsFromBeforeAThrottleAreNotUsed: a run that waits for its moment hears that another of its process was throttled.
 func TestPermitsFromBeforeAThrottleAreNotUsed(t *testing.T) {
 	t.Parallel()
@@ -258,8 +270,10 @@ func TestPermitsFromBeforeAThrottleAreNotUsed(t *testing.T) {
 		if err != nil || len(r.Due) != 2 {
 			t.Fatal(r, err)
 		}
+		attached := b.bothAttached()
 		b.service.answer = func(n int, c fakeCall) (upstream.Answer, error) {
 			if n == 1 {
+				<-attached
 				return upstream.Answer{}, serviceError(403, "Forbidden.AccessDenied.QpsLimitForApi")
 			}
 			return allRecalled(c.keys), nil
@@ -295,7 +309,9 @@ func TestALongThrottleEndsTheOtherRuns(t *testing.T) {
 	if err != nil || len(r.Due) != 2 {
 		t.Fatal(r, err)
 	}
+	attached := b.bothAttached()
 	b.service.answer = func(int, fakeCall) (upstream.Answer, error) {
+		<-attached
 		return upstream.Answer{}, &upstream.Error{Op: upstream.OpRecall, Class: upstream.ClassService, Status: 403, Banned: true}
 	}
 	d := b.dispatcher(time.Minute)
