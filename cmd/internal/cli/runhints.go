@@ -2,6 +2,7 @@ package cli
 
 import (
 	"strings"
+	"time"
 
 	"dingrecall/tasks"
 	"dingrecall/upstream"
@@ -33,4 +34,14 @@ func describeHold(app worker.AppStatus) string {
 		return ""
 	}
 	return strings.Join(nonEmpty(app.Hold.Code, app.Hold.Message), ": ")
+}
+
+// robotHeld gives the hold of a robot that is at rest while its app is not, nil where there is none or its next probe is due.
+func robotHeld(app worker.AppStatus, robotCode string, now time.Time) *worker.RobotHold {
+	for i, h := range app.Robots {
+		if h.RobotCode == robotCode && h.NextProbe.After(now) {
+			return &app.Robots[i]
+		}
+	}
+	return nil
 }

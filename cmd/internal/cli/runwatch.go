@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dingrecall/cmd/internal/keyfile"
@@ -135,7 +136,7 @@ func (w *watch) settled(outbox int64) bool {
 type view struct {
 	snapshot
 	left     int64 // keys that wait or are bound
-	leftHeld int64 // of those, keys of apps on hold
+	leftHeld int64 // of those, keys of apps and robots on hold
 	outbox   int64
 }
 
@@ -153,7 +154,7 @@ func (w *watch) view(st worker.Status) view {
 			v.dead += g.Counts.Dead + g.Counts.Cancelled
 			left := g.Counts.Waiting + g.Counts.Bound
 			v.left += left
-			if app.Hold != nil {
+			if app.Hold != nil || robotHeld(app, g.RobotCode, v.now) != nil {
 				v.leftHeld += left
 			}
 		}
@@ -201,7 +202,7 @@ func (w *watch) heldUp(st worker.Status, free int64) bool {
 	if w.allHeld.IsZero() {
 		w.allHeld = w.now()
 		if w.holdWait != 0 {
-			w.progress.note("all that is left waits for apps on hold; waiting on%s", pick(w.holdWait > 0, " for "+roughly(w.holdWait), ""))
+			w.progress.note("all that is left waits for apps or robots on hold; waiting on%s", pick(w.holdWait > 0, " for "+roughly(w.holdWait), ""))
 		}
 	}
 	if w.holdWait < 0 || w.now().Sub(w.allHeld) < w.holdWait {
@@ -210,6 +211,12 @@ func (w *watch) heldUp(st worker.Status, free int64) bool {
 	for _, app := range st.Apps {
 		if app.Hold != nil && w.concerns(app) {
 			w.stopped = append(w.stopped, fmt.Sprintf("app %s (%s)", app.App, describeHold(app)))
+			continue
+		}
+		for _, g := range app.Groups {
+			if h := robotHeld(app, g.RobotCode, w.now()); h != nil && g.Incident == w.incident && g.Counts.Waiting+g.Counts.Bound > 0 {
+				w.stopped = append(w.stopped, fmt.Sprintf("robot %s (%s)", h.RobotCode, strings.Join(nonEmpty(h.Code, h.Message), ": ")))
+			}
 		}
 	}
 	return true

@@ -104,14 +104,32 @@ func TestWatchHolds(t *testing.T) {
 	f.clock = f.clock.Add(time.Second)
 	f.look(t, true, true, endHeld)
 	want := "recall: APP main IS ON HOLD: no.permission: the message\n" +
-		"recall: all that is left waits for apps on hold; waiting on for 1 min 0 s\n" +
+		"recall: all that is left waits for apps or robots on hold; waiting on for 1 min 0 s\n" +
 		"recall: app main goes on\n" +
 		"recall: APP main IS ON HOLD: budget.spent: the message\n" +
-		"recall: all that is left waits for apps on hold; waiting on for 1 min 0 s\n"
+		"recall: all that is left waits for apps or robots on hold; waiting on for 1 min 0 s\n"
 	if f.out.String() != want {
 		t.Errorf("told:\n%s\nwant:\n%s", &f.out, want)
 	}
 	if len(f.stopped) != 1 || f.stopped[0] != "app main (budget.spent: the message)" {
+		t.Errorf("stopped by %q", f.stopped)
+	}
+}
+
+// A robot that is held holds up the job as its app would; when its probe is due it may go on.
+func TestWatchOfARobotOnHold(t *testing.T) {
+	t.Parallel()
+	f := newFakeWatch()
+	f.set(50, "")
+	app := &f.status.Apps[0]
+	app.Groups[1].RobotCode = "dingbad"
+	hold := worker.RobotHold{RobotCode: "dingbad"}
+	hold.Code, hold.Message, hold.NextProbe = "no.permission", "words", f.clock
+	app.Robots = []worker.RobotHold{hold}
+	f.look(t, true, false, 0)
+	app.Robots[0].NextProbe = f.clock.Add(time.Minute)
+	f.look(t, true, true, endHeld)
+	if len(f.stopped) != 1 || f.stopped[0] != "robot dingbad (no.permission: words)" {
 		t.Errorf("stopped by %q", f.stopped)
 	}
 }

@@ -93,7 +93,9 @@ func TestStatusView(t *testing.T) {
 					{"coupon", "dingue4kfzdxbyn0pjqd", statusCounts{11_000, 1000, 20, 9895, 84, 1}},
 				}},
 			{App: "held", RateShare: 1, Hold: &statusHold{"invalid.client", "check the key", now.Add(-90 * time.Second), now.Add(25 * time.Second)}},
-			{App: "free", Rate: rateOf(0), RateShare: 1},
+			{App: "free", Rate: rateOf(0), RateShare: 1,
+				Robots: []robotHold{{"dingbad", statusHold{"no.permission", "ask for it", now.Add(-time.Minute), now.Add(-time.Second)}}}},
+			{App: "resting", Rate: rateOf(20), RateShare: 0.5, RestUntil: timeAt(now.Add(40 * time.Second))},
 		},
 		Queues: []statusQueue{{Queue: "recall", Pending: 1234, Paused: true}, {Queue: "recall-dead", Scheduled: 7}},
 	}
@@ -114,6 +116,8 @@ all                       2,345     20     9,900    84          1  12,350  80.8%
 
 app held: ON HOLD for 1 min 30 s: invalid.client: check the key (next try in 25 s)
 app free: no rate limit, idle
+  robot dingbad: ON HOLD for 1 min 0 s: no.permission: ask for it (the next try is due)
+app resting: rests for 40 s, the service said that it was too much, throttled to 50% of 20 calls/s, idle
 
 QUEUE        PENDING  ACTIVE  SCHEDULED  RETRY  ARCHIVED
 recall         1,234       0          0      0         0  paused

@@ -39,7 +39,8 @@ func (c connOpt) MakeRedisClient() any {
 var someStatus = Status{
 	Apps: []App{
 		{Name: "main", Waiting: 1234567, Bound: 20, Recalled: 3000, Dead: 7, Cancelled: 1, Slots: 5, Backoff: 2, Outbox: 4, Share: 0.5, LastOK: time.UnixMilli(1_700_000_000_500)},
-		{Name: "other", Share: 1, Hold: &Hold{Code: "invalid.client", Message: "<script>alert(1)</script>", Since: time.UnixMilli(1_700_000_000_000)}},
+		{Name: "other", Share: 1, Hold: &Hold{Code: "invalid.client", Message: "<script>alert(1)</script>", Since: time.UnixMilli(1_700_000_000_000), NextProbe: time.UnixMilli(1_700_000_060_000)},
+			Robots: []RobotHold{{Robot: "dingbad", Hold: Hold{Code: "no.permission"}}}, Rest: time.UnixMilli(1_700_000_030_000)},
 	},
 	Queues: []Queue{{Name: "recall", Pending: 1, Active: 2, Scheduled: 3, Retry: 4, Archived: 5}, {Name: "recall-dead", Scheduled: 6, Paused: true}},
 }
@@ -126,7 +127,7 @@ func TestPageEscapes(t *testing.T) {
 	if strings.Contains(body, "<script>alert") || !strings.Contains(body, "&lt;script&gt;alert(1)") {
 		t.Errorf("the message of a hold is not escaped:\n%s", body)
 	}
-	for _, want := range []string{"App other is on hold", "50 %", "2023-11-14 22:13:20 UTC", "recall-dead</a> (paused)"} {
+	for _, want := range []string{"App other is on hold", "Robot dingbad is on hold", "App other rests until 2023-11-14 22:13:50 UTC", "50 %", "2023-11-14 22:13:20 UTC", "recall-dead</a> (paused)"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in\n%s", want, body)
 		}

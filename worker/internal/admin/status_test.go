@@ -18,6 +18,19 @@ func TestMetrics(t *testing.T) {
 # TYPE dingrecall_app_held gauge
 dingrecall_app_held{app="main"} 0
 dingrecall_app_held{app="other"} 1
+# HELP dingrecall_app_held_since_timestamp_seconds Since when the app is on hold; missing while it is not.
+# TYPE dingrecall_app_held_since_timestamp_seconds gauge
+dingrecall_app_held_since_timestamp_seconds{app="other"} 1.7e+09
+# HELP dingrecall_app_next_probe_timestamp_seconds When the next call is spent on an app that is on hold; missing while it is not.
+# TYPE dingrecall_app_next_probe_timestamp_seconds gauge
+dingrecall_app_next_probe_timestamp_seconds{app="other"} 1.70000006e+09
+# HELP dingrecall_app_rest_until_timestamp_seconds Until when the app rests after a throttle answer; missing while it does not.
+# TYPE dingrecall_app_rest_until_timestamp_seconds gauge
+dingrecall_app_rest_until_timestamp_seconds{app="other"} 1.70000003e+09
+# HELP dingrecall_robots_held Robots of the app that are on hold.
+# TYPE dingrecall_robots_held gauge
+dingrecall_robots_held{app="main"} 0
+dingrecall_robots_held{app="other"} 1
 # HELP dingrecall_app_last_recall_timestamp_seconds When the app last had a key recalled; missing before the first.
 # TYPE dingrecall_app_last_recall_timestamp_seconds gauge
 dingrecall_app_last_recall_timestamp_seconds{app="main"} 1.7000000005e+09
@@ -60,7 +73,8 @@ dingrecall_slots{app="main",state="busy"} 3
 dingrecall_slots{app="other",state="backoff"} 0
 dingrecall_slots{app="other",state="busy"} 0
 `
-	names := []string{"dingrecall_app_held", "dingrecall_app_last_recall_timestamp_seconds", "dingrecall_keys", "dingrecall_outbox", "dingrecall_queue_paused", "dingrecall_queue_tasks", "dingrecall_slots"}
+	names := []string{"dingrecall_app_held", "dingrecall_app_held_since_timestamp_seconds", "dingrecall_app_next_probe_timestamp_seconds",
+		"dingrecall_app_rest_until_timestamp_seconds", "dingrecall_robots_held", "dingrecall_app_last_recall_timestamp_seconds", "dingrecall_keys", "dingrecall_outbox", "dingrecall_queue_paused", "dingrecall_queue_tasks", "dingrecall_slots"}
 	if err := testutil.GatherAndCompare(b.reg, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
