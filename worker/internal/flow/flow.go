@@ -71,18 +71,19 @@ type BoundKey struct {
 	Solo      bool      // it failed in a call of its own, so it is called alone
 }
 
-// Batch is what a slot holds: 1 to MaxBatch keys of one robot, of which the first Cut are in the next call. The others
+// Batch is what a slot holds: 1 to MaxBatch keys of one target, of which the first Cut are in the next call. The others
 // are parked: they stay bound while the bad key among them is looked for.
 type Batch struct {
-	ID        int64 // changes with every settle: the fence
-	Run       int64 // the run of the slot that may settle it
-	RobotCode string
-	Cut       int
-	Tries     int    // how often this very set was tried in vain
-	Note      string // what dispatch wants to remember between two tries; opaque to the key store
-	Keys      []BoundKey
-	Wait      time.Duration // from the moment of the script until the call's permit
-	LastOK    time.Time     // when the app last had a key recalled; zero if never
+	ID           int64 // changes with every settle: the fence
+	Run          int64 // the run of the slot that may settle it
+	RobotCode    string
+	Conversation // where the messages went, unless one-to-one
+	Cut          int
+	Tries        int    // how often this very set was tried in vain
+	Note         string // what dispatch wants to remember between two tries; opaque to the key store
+	Keys         []BoundKey
+	Wait         time.Duration // from the moment of the script until the call's permit
+	LastOK       time.Time     // when the app last had a key recalled; zero if never
 }
 
 // Called gives the keys that the next call carries.
@@ -93,6 +94,9 @@ func (b *Batch) Called() []string {
 	}
 	return keys
 }
+
+// Target gives what the keys of the batch share.
+func (b *Batch) Target() Target { return Target{RobotCode: b.RobotCode, Conversation: b.Conversation} }
 
 // Fate is what is to become of a bound key.
 type Fate byte
@@ -140,7 +144,7 @@ type Settlement struct {
 	Rest      time.Duration // > 0: throttled; nobody of the app calls for so long, and then at half the rate
 	Hold      *Hold         // puts the app, or the robot, at rest
 	Answered  bool          // the app may call, as the answer shows: ends a hold that the call was the probe of
-	DeadRobot *Reason       // all waiting keys of the robot die of it
+	DeadRobot *Reason       // all waiting keys of the batch's target die of it
 }
 
 // Reason is why a key died or an app is held.

@@ -8,7 +8,7 @@ import (
 // Names in Redis. All names of an app share the hash tag {app}, so that a script touches one node of a cluster.
 //
 //	dingrecall:{app}:meta                 hash    counters of numbers given out, limiter, hold
-//	dingrecall:{app}:robot:id|name        hash    robotCode <-> number
+//	dingrecall:{app}:robot:id|name        hash    name of a target <-> number; a robotCode is the name of its one-to-one messages
 //	dingrecall:{app}:incident:id|name     hash    incident <-> number
 //	dingrecall:{app}:reason:id|text       hash    "code\nmessage" <-> number
 //	dingrecall:{app}:days                 set     days (since 1970) that have a ledger
@@ -30,6 +30,9 @@ import (
 //	dingrecall:{app}:heldrobots           hash    robot -> "until every since probe\ncode\nmessage": robots that are held
 //	dingrecall:{app}:cancelled            set     incidents
 //	dingrecall:{app}:token[:lock|failed]  string  the shared access token (see worker/internal/tokenstore)
+//
+// Where a name or a record speaks of a robot, it is a target (flow.Target): a robot, or one conversation of it. The scripts do not
+// look into its name: what shares one may share a call.
 //
 // The scripts build these names from the prefix in KEYS[1]; this file and scripts/lib are the only places that do.
 const root = "dingrecall:"

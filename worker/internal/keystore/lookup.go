@@ -14,6 +14,7 @@ import (
 type KeyRecord struct {
 	Key       string
 	RobotCode string
+	flow.Conversation
 	State     flow.State // flow.Unknown: never accepted, or forgotten
 	Class     flow.Class
 	Ambiguous bool
@@ -26,16 +27,22 @@ type KeyRecord struct {
 	RequestID string    // of the call that settled it
 }
 
+// Target gives whose key it is.
+func (r KeyRecord) Target() flow.Target {
+	return flow.Target{RobotCode: r.RobotCode, Conversation: r.Conversation}
+}
+
 const lookupChunk = 200
 
-// Lookup tells what became of keys, in their order. With robotCode "" a key is looked for under every robot of the app, and
-// has a record for each that knows it. A key that nobody knows has one record in the state flow.Unknown.
-func (s *Store) Lookup(ctx context.Context, robotCode string, keys []string) ([]KeyRecord, error) {
+// Lookup tells what became of keys, in their order, under the target of that name (a robotCode is one). With "" a key is looked
+// for under every target of the app, and has a record for each that knows it. A key that nobody knows has one record in the
+// state flow.Unknown.
+func (s *Store) Lookup(ctx context.Context, target string, keys []string) ([]KeyRecord, error) {
 	out := make([]KeyRecord, 0, len(keys))
 	for from := 0; from < len(keys); from += lookupChunk {
 		part := keys[from:min(from+lookupChunk, len(keys))]
 		args := make([]any, 0, 1+len(part))
-		args = append(args, robotCode)
+		args = append(args, target)
 		for _, k := range part {
 			args = append(args, pack(k))
 		}
@@ -48,7 +55,7 @@ func (s *Store) Lookup(ctx context.Context, robotCode string, keys []string) ([]
 			return nil, fmt.Errorf("key store of app %q: lookup: %w", s.app, errShape)
 		}
 		for i, row := range rows {
-			recs, err := decodeRecords(part[i], robotCode, row)
+			recs, err := decodeRecords(part[i], target, row)
 			if err != nil {
 				return nil, fmt.Errorf("key store of app %q: lookup: %w", s.app, err)
 			}
@@ -58,13 +65,14 @@ func (s *Store) Lookup(ctx context.Context, robotCode string, keys []string) ([]
 	return out, nil
 }
 
-func decodeRecords(key, robotCode string, v any) ([]KeyRecord, error) {
+func decodeRecords(key, asked string, v any) ([]KeyRecord, error) {
 	rows, ok := v.([]any)
 	if !ok {
 		return nil, errShape
 	}
 	if len(rows) == 0 {
-		return []KeyRecord{{Key: key, RobotCode: robotCode, State: flow.Unknown}}, nil
+		target := named(asked)
+		return []KeyRecord{{Key: key, RobotCode: target.RobotCode, Conversation: target.Conversation, State: flow.Unknown}}, nil
 	}
 	out := make([]KeyRecord, 0, len(rows))
 	for _, row := range rows {
@@ -84,7 +92,8 @@ func decodeRecords(key, robotCode string, v any) ([]KeyRecord, error) {
 				return nil, errShape
 			}
 		}
-		r := KeyRecord{Key: key, RobotCode: s[0], State: flow.State(n[1]), Class: flow.Class(n[2]), Ambiguous: n[3] == 1,
+		target := named(s[0])
+		r := KeyRecord{Key: key, RobotCode: target.RobotCode, Conversation: target.Conversation, State: flow.State(n[1]), Class: flow.Class(n[2]), Ambiguous: n[3] == 1,
 			Attempts: int(n[4]), Incident: s[5], Deadline: time.Unix(n[6], 0)}
 		r.Code, r.Message, _ = strings.Cut(s[7], "\n")
 		ms, request, _ := strings.Cut(s[8], " ")

@@ -9,10 +9,11 @@ import (
 	"dingrecall/worker/internal/flow"
 )
 
-// Letter is a dead letter in the outbox: keys of one robot that died together of one code.
+// Letter is a dead letter in the outbox: keys of one target that died together of one code.
 type Letter struct {
 	ID        string // unique in the app: batch and number
 	RobotCode string
+	flow.Conversation
 	Reason    flow.Reason
 	RequestID string
 	Incident  string
@@ -86,7 +87,11 @@ func decodeLetter(id, s string) (Letter, error) {
 		}
 		n[i] = x
 	}
-	l := Letter{ID: id, RobotCode: f[0], Reason: flow.Reason{Code: f[1], Message: f[2]}, RequestID: f[3], Incident: f[4],
+	target, err := flow.ParseTarget(f[0])
+	if err != nil {
+		return Letter{}, err // a newer worker knows it, and drains it
+	}
+	l := Letter{ID: id, RobotCode: target.RobotCode, Conversation: target.Conversation, Reason: flow.Reason{Code: f[1], Message: f[2]}, RequestID: f[3], Incident: f[4],
 		Class: flow.Class(n[0]), Attempts: int(n[1]), Ambiguous: n[2] == 1, Batch: n[3], DiedAt: time.UnixMilli(n[4])}
 	for i := 11; i < len(f); i += 2 {
 		k, err := unpack(f[i])

@@ -133,7 +133,11 @@ func decodeBatch(a []any) (*flow.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &flow.Batch{ID: n[0], Run: n[1], RobotCode: robot, Cut: int(n[3]), Tries: int(n[4]), Note: note, Keys: keys,
+	target, err := flow.ParseTarget(robot)
+	if err != nil {
+		return nil, err
+	}
+	b := &flow.Batch{ID: n[0], Run: n[1], RobotCode: target.RobotCode, Conversation: target.Conversation, Cut: int(n[3]), Tries: int(n[4]), Note: note, Keys: keys,
 		Wait: time.Duration(n[6]) * time.Microsecond}
 	if n[7] > 0 {
 		b.LastOK = time.UnixMilli(n[7])

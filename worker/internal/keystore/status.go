@@ -33,11 +33,26 @@ func (c *Counts) add(o Counts) {
 	c.Cancelled += o.Cancelled
 }
 
-// Group is the counts of one robot in one incident.
+// Group is the counts of one target in one incident.
 type Group struct {
 	RobotCode string
-	Incident  string // "" = none
-	Counts    Counts
+	flow.Conversation
+	Incident string // "" = none
+	Counts   Counts
+}
+
+// Target gives whose keys the group counts.
+func (g Group) Target() flow.Target {
+	return flow.Target{RobotCode: g.RobotCode, Conversation: g.Conversation}
+}
+
+// named reads the name of a target for people. One that another version made is shown as it is.
+func named(name string) flow.Target {
+	target, err := flow.ParseTarget(name)
+	if err != nil {
+		return flow.Target{RobotCode: strconv.Quote(name)}
+	}
+	return target
 }
 
 // HoldStatus says why an app is at rest.
@@ -57,7 +72,7 @@ type RobotHold struct {
 type AppStatus struct {
 	App    string
 	Total  Counts
-	Groups []Group // by robot and incident, sorted
+	Groups []Group // by incident and target, sorted
 	Slots  int     // not idle
 	Held   int     // of those, waiting out a backoff
 	Later  int64   // of the waiting keys, those that wait for later
@@ -166,7 +181,8 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 	for id, g := range groups {
 		c := &g.Counts
 		c.Waiting = c.Accepted - c.Recalled - c.Dead - c.Cancelled - c.Bound
-		g.RobotCode, g.Incident = q.robots.Val()[id.robot], q.incidents.Val()[id.incident]
+		target := named(q.robots.Val()[id.robot])
+		g.RobotCode, g.Conversation, g.Incident = target.RobotCode, target.Conversation, q.incidents.Val()[id.incident]
 		st.Total.add(*c)
 		st.Groups = append(st.Groups, *g)
 	}
@@ -175,7 +191,7 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 		if a.Incident != b.Incident {
 			return a.Incident < b.Incident
 		}
-		return a.RobotCode < b.RobotCode
+		return a.Target().Name() < b.Target().Name()
 	})
 	return st, nil
 }

@@ -100,16 +100,17 @@ func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ..
 	return r, nil
 }
 
-// Admission is what a producer hands in for one robot.
+// Admission is what a producer hands in for one robot, or for one conversation of it.
 type Admission struct {
 	RobotCode string
-	Keys      []string
-	SentAt    time.Time   // when all were sent; zero = as the admission happens
-	SentAts   []time.Time // where they differ: one for each key, zero as above
-	Class     flow.Class
-	Incident  string
-	Force     bool  // revive keys that are dead
-	Fence     int64 // with Force: only those that died in this batch; 0 = any
+	flow.Conversation
+	Keys     []string
+	SentAt   time.Time   // when all were sent; zero = as the admission happens
+	SentAts  []time.Time // where they differ: one for each key, zero as above
+	Class    flow.Class
+	Incident string
+	Force    bool  // revive keys that are dead
+	Fence    int64 // with Force: only those that died in this batch; 0 = any
 }
 
 // Admitted tells what became of an admission.
@@ -156,7 +157,8 @@ func admitArgs(a Admission, from, to int) []any {
 	if len(a.SentAts) > 0 {
 		sent = ""
 	}
-	args = append(args, a.RobotCode, int(a.Class), a.Incident, flag(a.Force), a.Fence, sent)
+	target := flow.Target{RobotCode: a.RobotCode, Conversation: a.Conversation}
+	args = append(args, target.Name(), int(a.Class), a.Incident, flag(a.Force), a.Fence, sent)
 	for _, k := range a.Keys[from:to] {
 		args = append(args, pack(k))
 	}
