@@ -24,7 +24,7 @@ func NewSubmitTask(s Submission, class Class) (*asynq.Task, []asynq.Option) {
 }
 
 func newSubmitTask(s Submission, class Class, id string) (*asynq.Task, []asynq.Option) {
-	s.V = PayloadVersion
+	s.V = s.version()
 	return newTask(TypeSubmit, s, class.Queue(), id)
 }
 
@@ -45,7 +45,7 @@ func NewAlarmTask(a Alarm) (*asynq.Task, []asynq.Option) {
 // NewDeadTask builds a dead letter, scheduled for the end of its retention. The id makes enqueueing it twice harmless: see
 // [DeadTaskID] and [DeadSubmissionTaskID]. V is set.
 func NewDeadTask(d DeadLetter, id string) (*asynq.Task, []asynq.Option) {
-	d.V = PayloadVersion
+	d.V = d.version()
 	if d.Keys == nil {
 		d.Keys = []string{} // "keys":[] reads better than null, and is what other languages expect
 	}
@@ -82,12 +82,16 @@ func encode(payload any) []byte {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
-// SubmitTaskID is the identity of a submission, made from its content: version, robot, class, incident, keys in their order and
-// when each was sent. The note does not count.
+// SubmitTaskID is the identity of a submission, made from its content: version, robot, conversation, class, incident, keys in
+// their order and when each was sent. The note does not count.
 func SubmitTaskID(s Submission, class Class) string {
 	h := sha256.New()
-	hashInt(h, PayloadVersion)
+	hashInt(h, int64(s.version()))
 	hashString(h, s.RobotCode)
+	if s.Conversation != (Conversation{}) {
+		hashString(h, s.Chat)
+		hashString(h, s.OpenConversationID)
+	}
 	hashString(h, string(class))
 	hashString(h, s.Incident)
 	hashInt(h, int64(len(s.Keys)))

@@ -26,6 +26,7 @@ func TestNewTasks(t *testing.T) {
 	at := time.Date(2027, 2, 18, 12, 0, 1, 0, time.UTC)
 	early := at.UnixMilli() - 999 // asynq would schedule this a second before at
 	submission := Submission{RobotCode: "r", Keys: []string{"k"}}
+	group := Submission{RobotCode: "r", Conversation: Conversation{ChatGroup, "c"}, Keys: []string{"k"}}
 	tests := []struct {
 		name                         string
 		built                        built
@@ -34,6 +35,11 @@ func TestNewTasks(t *testing.T) {
 	}{
 		{"submit", of(NewSubmitTask(submission, ClassBulk)), "recall:submit", "recall-bulk", SubmitTaskID(submission, ClassBulk),
 			`{"v":1,"robotCode":"r","keys":["k"]}`, time.Time{}},
+		{"submit of a group", of(NewSubmitTask(group, ClassBulk)), "recall:submit", "recall-bulk", SubmitTaskID(group, ClassBulk),
+			`{"v":2,"robotCode":"r","chat":"group","openConversationId":"c","keys":["k"]}`, time.Time{}},
+		{"dead of a group", of(NewDeadTask(DeadLetter{RobotCode: "r", Conversation: group.Conversation, Code: "c", RetainUntil: early}, "dead:x")),
+			"recall:dead", "recall-dead", "dead:x",
+			`{"v":2,"app":"","robotCode":"r","chat":"group","openConversationId":"c","keys":[],"code":"c","message":"","attempts":0,"class":"","diedAt":0,"retainUntil":1802952000001}`, at},
 		{"dispatch", of(NewDispatchTask(Dispatch{App: "a", Slot: 3, Generation: 12})), "recall:dispatch", "recall-dispatch", "dispatch:a:3:12",
 			`{"v":1,"app":"a","slot":3,"generation":12}`, time.Time{}},
 		{"alarm", of(NewAlarmTask(Alarm{App: "a", At: early})), "recall:alarm", "recall", "alarm:a:1802952001000",
@@ -102,6 +108,9 @@ func TestSubmitTaskIDIsOfTheContent(t *testing.T) {
 		"itself":   {base, ClassDefault},
 		"class":    {base, ClassUrgent},
 		"robot":    {Submission{RobotCode: "s", Keys: base.Keys, SentAt: 5}, ClassDefault},
+		"group":    {Submission{RobotCode: "r", Conversation: Conversation{ChatGroup, "c"}, Keys: base.Keys, SentAt: 5}, ClassDefault},
+		"private":  {Submission{RobotCode: "r", Conversation: Conversation{ChatPrivate, "c"}, Keys: base.Keys, SentAt: 5}, ClassDefault},
+		"chat":     {Submission{RobotCode: "r", Conversation: Conversation{ChatGroup, "d"}, Keys: base.Keys, SentAt: 5}, ClassDefault},
 		"incident": {Submission{RobotCode: "r", Keys: base.Keys, SentAt: 5, Incident: "i"}, ClassDefault},
 		"order":    {Submission{RobotCode: "r", Keys: []string{"c", "ab"}, SentAt: 5}, ClassDefault},
 		"borders":  {Submission{RobotCode: "r", Keys: []string{"a", "bc"}, SentAt: 5}, ClassDefault},

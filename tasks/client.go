@@ -81,8 +81,8 @@ type Receipt struct {
 	AlreadyQueued int
 }
 
-// Recall asks for the recall of messages that one robot sent, by the processQueryKeys that batchSend answered with. A nil error means that
-// every key is in Redis. What became of them later, the workers know.
+// Recall asks for the recall of messages that one robot sent, by the processQueryKeys that batchSend answered with (or
+// the calls that send to a group or a private chat: see [GroupChat] and [PrivateChat]). A nil error means that every key is in Redis. What became of them later, the workers know.
 //
 // Everything is checked before anything is queued; a [*ValidationError] lists what is wrong. A key that comes more than once is
 // sent once; of different sending times the latest counts (not told is later than any), because a needless call costs less than
@@ -102,7 +102,7 @@ func (c *Client) Recall(ctx context.Context, robotCode string, keys []string, op
 	total := (len(distinct) + MaxKeysPerSubmission - 1) / MaxKeysPerSubmission
 	for from := 0; from < len(distinct); from += MaxKeysPerSubmission {
 		to := min(from+MaxKeysPerSubmission, len(distinct))
-		s := Submission{RobotCode: robotCode, Keys: distinct[from:to], Incident: o.incident, Note: o.note}
+		s := Submission{RobotCode: robotCode, Conversation: o.where, Keys: distinct[from:to], Incident: o.incident, Note: o.note}
 		s.SentAt, s.SentAts = compact(sentAts[from:to])
 		id, existed, err := c.submit(ctx, s, o.class)
 		if err != nil {

@@ -51,7 +51,7 @@ func DecodeSubmission(payload []byte) (Submission, []KeyProblem, error) {
 // readSubmission reads a submission and, apart from it, its keys.
 func readSubmission(payload []byte) (Submission, []keyText, error) {
 	var s Submission
-	if err := decode(payload, &s, &s.V); err == nil {
+	if err := decode(payload, &s, &s.V, PayloadVersionChat); err == nil {
 		keys := make([]keyText, len(s.Keys))
 		for i, key := range s.Keys {
 			keys[i].text = key
@@ -63,7 +63,7 @@ func readSubmission(payload []byte) (Submission, []keyText, error) {
 		Submission
 		Keys []keyText `json:"keys"` // hides Submission.Keys
 	}
-	if err := decode(payload, &wire, &wire.V); err != nil {
+	if err := decode(payload, &wire, &wire.V, PayloadVersionChat); err != nil {
 		return Submission{}, nil, err
 	}
 	return wire.Submission, wire.Keys, nil
@@ -99,6 +99,9 @@ func checkSubmission(s Submission, n int) error {
 	}
 	if err := CheckRobotCode(s.RobotCode); err != nil {
 		return fmt.Errorf("robotCode %s %w", quote(s.RobotCode), err)
+	}
+	if err := CheckConversation(s.Conversation); err != nil {
+		return err
 	}
 	switch {
 	case n == 0:
@@ -148,7 +151,7 @@ func (k keyText) check(sentAts []int64, i int) error {
 // DecodeDispatch reads the payload of a [TypeDispatch] task.
 func DecodeDispatch(payload []byte) (Dispatch, error) {
 	var d Dispatch
-	if err := decode(payload, &d, &d.V); err != nil {
+	if err := decode(payload, &d, &d.V, PayloadVersion); err != nil {
 		return Dispatch{}, err
 	}
 	switch {
@@ -165,7 +168,7 @@ func DecodeDispatch(payload []byte) (Dispatch, error) {
 // DecodeAlarm reads the payload of a [TypeAlarm] task.
 func DecodeAlarm(payload []byte) (Alarm, error) {
 	var a Alarm
-	if err := decode(payload, &a, &a.V); err != nil {
+	if err := decode(payload, &a, &a.V, PayloadVersion); err != nil {
 		return Alarm{}, err
 	}
 	switch {
@@ -181,7 +184,7 @@ func DecodeAlarm(payload []byte) (Alarm, error) {
 // be read; one with neither is an error. Its keys are not checked: they may be dead because they cannot be keys.
 func DecodeDeadLetter(payload []byte) (DeadLetter, error) {
 	var d DeadLetter
-	if err := decode(payload, &d, &d.V); err != nil {
+	if err := decode(payload, &d, &d.V, PayloadVersionChat); err != nil {
 		return DeadLetter{}, err
 	}
 	class, err := ParseClass(string(d.Class))
@@ -196,6 +199,8 @@ func DecodeDeadLetter(payload []byte) (DeadLetter, error) {
 		return DeadLetter{}, errors.New("has neither keys nor the payload of a submission")
 	case len(d.Keys) > 0 && d.RobotCode == "":
 		return DeadLetter{}, errors.New("robotCode is missing or empty")
+	case len(d.Keys) > 0 && CheckConversation(d.Conversation) != nil:
+		return DeadLetter{}, CheckConversation(d.Conversation)
 	case len(d.SentAts) > 0 && len(d.SentAts) != len(d.Keys):
 		return DeadLetter{}, fmt.Errorf("sentAts has %d entries for %d keys", len(d.SentAts), len(d.Keys))
 	case d.RetainUntil <= 0:
@@ -204,9 +209,9 @@ func DecodeDeadLetter(payload []byte) (DeadLetter, error) {
 	return d, nil
 }
 
-// decode reads a payload into what v points at, and checks its version, which is a field of it. The version goes first: a newer one
-// explains every other difference.
-func decode(payload []byte, v any, version *int) error {
+// decode reads a payload into what v points at, and checks its version, which is a field of it and at most newest. The version goes
+// first: a newer one explains every other difference.
+func decode(payload []byte, v any, version *int, newest int) error {
 	switch {
 	case len(payload) == 0:
 		return errors.New("payload is empty; a JSON object is wanted")
@@ -224,11 +229,11 @@ func decode(payload []byte, v any, version *int) error {
 		return fmt.Errorf("payload is not valid JSON at byte %d: %w", syntax.Offset, err)
 	}
 	switch {
-	case *version > PayloadVersion:
+	case *version > newest:
 		return fmt.Errorf("payload has version %d, made by a newer producer; this worker reads versions up to %d: upgrade it, then replay",
-			*version, PayloadVersion)
+			*version, newest)
 	case *version < 0:
-		return fmt.Errorf("payload has version %d; %d is wanted", *version, PayloadVersion)
+		return fmt.Errorf("payload has version %d; %d is wanted", *version, newest)
 	}
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {

@@ -77,11 +77,15 @@ func TestDocPayloadsDecode(t *testing.T) {
 		default:
 			t.Errorf("a JSON block of unknown kind %q", b.kind)
 		}
-		if err != nil || version != PayloadVersion {
+		want := PayloadVersion
+		if strings.Contains(b.text, `"chat"`) {
+			want = PayloadVersionChat
+		}
+		if err != nil || version != want {
 			t.Errorf("version %d, %v in:\n%s", version, err, b.text)
 		}
 	}
-	for kind, want := range map[string]int{"submission": 3, "dead": 2, "dispatch": 1, "alarm": 1, "reconcile": 1} {
+	for kind, want := range map[string]int{"submission": 4, "dead": 2, "dispatch": 1, "alarm": 1, "reconcile": 1} {
 		if count[kind] != want {
 			t.Errorf("%d JSON blocks of kind %s were found, want %d", count[kind], kind, want)
 		}
@@ -124,7 +128,7 @@ func TestDocNamesLimits(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		fmt.Sprintf("1 to %d bytes", MaxRobotCodeBytes), fmt.Sprintf("each 1 to %d bytes", MaxKeyBytes), fmt.Sprintf("up to %d bytes", MaxIncidentBytes),
+		fmt.Sprintf("1 to %d bytes", MaxRobotCodeBytes), fmt.Sprintf("1 to %d bytes", MaxConversationBytes), "`" + ChatGroup + "` or `" + ChatPrivate + "`", fmt.Sprintf("each 1 to %d bytes", MaxKeyBytes), fmt.Sprintf("up to %d bytes", MaxIncidentBytes),
 		fmt.Sprintf("%d bytes are kept", MaxNoteBytes), "1 to 10,000 keys, 1,000 are advised", "(8,388,608 bytes)",
 		"| max retry | " + strconv.Itoa(MaxRetry), fmt.Sprintf("| timeout | %d seconds", int(Timeout.Seconds())),
 		fmt.Sprintf("at most %d minutes in the future", int(MaxSentAtAhead.Minutes())),

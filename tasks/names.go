@@ -53,14 +53,19 @@ const (
 	MaxKeyBytes = 512
 	// MaxRobotCodeBytes bounds a robotCode.
 	MaxRobotCodeBytes = 128
+	// MaxConversationBytes bounds an openConversationId. Those seen have about 30.
+	MaxConversationBytes = 256
 	// MaxIncidentBytes bounds the name of an incident.
 	MaxIncidentBytes = 128
 	// MaxNoteBytes bounds a note. [Client.Recall] refuses a longer one, a worker cuts it.
 	MaxNoteBytes = 512
 	// MaxSentAtAhead is how far in the future a sending time may lie, to allow for clocks that differ.
 	MaxSentAtAhead = 10 * time.Minute
-	// PayloadVersion is the version of the payloads that this package writes, and the newest it reads.
+	// PayloadVersion is the version of the payloads that this package writes, but for the next.
 	PayloadVersion = 1
+	// PayloadVersionChat is the version of submissions and dead letters that have a [Conversation]: a worker that knows only the
+	// version before would recall one-to-one messages in their place, and so must refuse them.
+	PayloadVersionChat = 2
 )
 
 // Options of every task.

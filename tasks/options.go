@@ -15,6 +15,8 @@ type options struct {
 	incident string
 	note     string
 	class    Class
+	where    Conversation
+	twice    bool // two different conversations were given
 }
 
 // SentAt says when the messages were sent, which is when their 24 hours began. Without it they count from when a worker first sees
@@ -32,6 +34,25 @@ func Incident(name string) Option { return func(o *options) { o.incident = name 
 
 // WithClass says how soon the keys go, compared with others. Without it, [ClassDefault].
 func WithClass(c Class) Option { return func(o *options) { o.class = c } }
+
+// GroupChat says that the messages were sent to a group, with groupMessages/send and this openConversationId. A call recalls
+// messages of one conversation.
+func GroupChat(openConversationID string) Option { return in(ChatGroup, openConversationID) }
+
+// PrivateChat says that the messages were sent to a private chat of people in which the robot takes part, with
+// privateChatMessages/send and this openConversationId. The one-to-one messages of batchSend need no option.
+func PrivateChat(openConversationID string) Option { return in(ChatPrivate, openConversationID) }
+
+// InConversation is [GroupChat] or [PrivateChat], for callers that have the chat as a value. The zero value is one-to-one.
+func InConversation(c Conversation) Option { return in(c.Chat, c.OpenConversationID) }
+
+func in(chat, id string) Option {
+	c := Conversation{Chat: chat, OpenConversationID: id}
+	return func(o *options) {
+		o.twice = o.twice || o.where != (Conversation{}) && o.where != c
+		o.where = c
+	}
+}
 
 // Note adds free text for whoever reads the task in asynqmon. It is no part of a submission's identity.
 func Note(text string) Option { return func(o *options) { o.note = text } }
@@ -59,6 +80,12 @@ func (c *Client) check(robotCode string, keys []string, opts []Option) (options,
 	problem := func(format string, args ...any) { bad.Problems = append(bad.Problems, fmt.Sprintf(format, args...)) }
 	if err := CheckRobotCode(robotCode); err != nil {
 		problem("robotCode %s %v", quote(robotCode), err)
+	}
+	if err := CheckConversation(o.where); err != nil {
+		problem("%v", err)
+	}
+	if o.twice {
+		problem("two conversations are given; a call of Recall is about one")
 	}
 	class, err := ParseClass(string(o.class))
 	if err != nil {

@@ -8,10 +8,12 @@ import (
 // Submission is the payload of a [TypeSubmit] task: a wish that some messages of one robot be recalled. Its class is the queue
 // that the task is in.
 type Submission struct {
-	// V is the version of the payload. Missing or 0 counts as 1.
+	// V is the version of the payload. Missing or 0 counts as 1. With a Conversation it is 2.
 	V int `json:"v"`
 	// RobotCode is the robot that sent the messages.
 	RobotCode string `json:"robotCode"`
+	// Conversation is where the messages went, if they were not sent one-to-one: "chat" and "openConversationId".
+	Conversation
 	// Keys are the processQueryKeys that batchSend answered with. Opaque and case-sensitive.
 	Keys []string `json:"keys"`
 	// SentAt is when the messages were sent, in epoch milliseconds; 0 means not told, and the 24 hours are then counted from
@@ -59,12 +61,14 @@ type Alarm struct {
 // somebody replays them, and why. The task is scheduled for the end of its retention. Run earlier, it is a replay; run at its time,
 // the letter is dropped.
 type DeadLetter struct {
-	// V is the version of the payload. Missing or 0 counts as 1.
+	// V is the version of the payload. Missing or 0 counts as 1. With a Conversation it is 2.
 	V int `json:"v"`
 	// App is the name of the app; empty where none is configured for the robot.
 	App string `json:"app"`
 	// RobotCode is the robot of the keys; empty where the submission could not be read.
 	RobotCode string `json:"robotCode"`
+	// Conversation is where the messages went, if they were not sent one-to-one.
+	Conversation
 	// Keys are the dead processQueryKeys; empty where the submission could not be read.
 	Keys []string `json:"keys"`
 	// Code is the service's code, or one of the Code constants.
