@@ -19,7 +19,7 @@ func BenchmarkEncode20(b *testing.B) {
 	keys := testKeys(MaxKeys)
 	b.ReportAllocs()
 	for b.Loop() {
-		appendRecall(make([]byte, 0, recallSize(testRobot, keys)), testRobot, keys)
+		appendRecall(make([]byte, 0, recallSize(Target{RobotCode: testRobot}, keys)), Target{RobotCode: testRobot}, keys)
 	}
 }
 

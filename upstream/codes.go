@@ -5,8 +5,11 @@ import "sort"
 // Codes of this package's own, for what has none from the service. They and the documented ones are a closed list
 // (Verdict.Known); bare statuses are "http." and the number.
 const (
-	CodeRequestKeys        = "request.keys"         // no keys, too many, repeated, or one that cannot be sent
-	CodeRequestRobot       = "request.robotCode"    // a robotCode that cannot be sent
+	CodeRequestKeys  = "request.keys"      // no keys, too many, repeated, or one that cannot be sent
+	CodeRequestRobot = "request.robotCode" // a robotCode that cannot be sent
+	// CodeRequestConversation is an openConversationId that cannot be sent.
+	CodeRequestConversation = "request.openConversationId"
+
 	CodeRequestToken       = "request.token"        // a token that cannot be sent
 	CodeRequestCredentials = "request.credentials"  // app key, secret or organisation missing
 	CodeRequestTicket      = "request.suiteTicket"  // no suite ticket could be read
@@ -54,7 +57,9 @@ const (
 	hintPage        = "a page came in place of an answer: this machine's address may be refused for about five minutes, or a proxy stands between"
 	hintStale       = "the token is stale; if a fresh one is refused too, check the app's key and secret, and that the base URL is that of its service"
 	hintNetwork     = "check the network, the proxy settings and the base URL"
-	hintRobot       = "check the robotCode, and that the bot belongs to the organisation whose app this is"
+	// hintConversation: chat and id have to be those of the sending.
+	hintConversation = "check the openConversationId, and whether the messages were sent to a group or to a private chat"
+	hintRobot        = "check the robotCode, and that the bot belongs to the organisation whose app this is"
 )
 
 // rules is everything known about codes. The nine of the call come first, in the order of the documentation.
@@ -69,6 +74,8 @@ const (
 var rules = []rule{
 	{code: CodeNoSuchRobot, call: RobotDead, key: KeyDead, robotSuspect: true, hint: hintRobot},
 	{code: "invalidParameter.processQueryKeys.overMax", call: BatchKey, one: Unknown, key: Unknown},
+	// Of a neighbour (documented for groupMessages/query). What it says holds for every key of the conversation.
+	{code: "invalid.openConversationId", call: RobotDead, key: KeyDead, hint: hintConversation},
 	{code: "not.allowed.robotCode", call: BatchKey, one: KeyDead, key: KeyDead, robotSuspect: true, hint: "the message was sent by another bot: submit the key with that bot's robotCode"},
 	{code: "invalidParameter.param.invalid", call: BatchKey, one: KeyDead, key: KeyDead, robotSuspect: true},
 	{code: "invalidParameter.processQueryKey.missing", call: BatchKey, one: KeyDead, key: KeyDead},
@@ -111,6 +118,7 @@ var rules = []rule{
 	// Our own: failures without a code of the service's.
 	{code: CodeRequestKeys, call: BatchKey, one: KeyDead, key: KeyDead},
 	{code: CodeRequestRobot, call: RobotDead, key: KeyDead, robotSuspect: true},
+	{code: CodeRequestConversation, call: RobotDead, key: KeyDead, hint: hintConversation},
 	{code: CodeRequestToken, call: AppHold, key: Transient, hint: hintCredentials},
 	{code: CodeRequestCredentials, call: AppHold, key: Transient, hint: hintCredentials},
 	{code: CodeRequestTicket, call: AppHold, key: Transient, hint: hintTicket},

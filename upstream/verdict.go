@@ -17,7 +17,7 @@ const (
 	// BatchKey: a code that is about one key, said of a call with several: at least one of them is bad. Find it: Error.Keys, or
 	// by halves.
 	BatchKey
-	// RobotDead: no key of this robot can be recalled. Confirm by a second call before believing it.
+	// RobotDead: no key of the call's target (the robot, or its conversation) can be recalled. Confirm by a second call before believing it.
 	RobotDead
 	// AppHold: no call of this app can succeed until somebody mends something (permission, address list, credentials, base
 	// URL). Keys stay waiting.

@@ -20,6 +20,7 @@ var documented = []struct {
 }{
 	{status: 400, code: "invalidParameter.robotCode", one: RobotDead, many: RobotDead, key: KeyDead, robot: true},
 	{status: 400, code: "invalidParameter.processQueryKeys.overMax", one: Unknown, many: BatchKey, key: Unknown},
+	{status: 400, code: "invalid.openConversationId", one: RobotDead, many: RobotDead, key: KeyDead},
 	{status: 400, code: "not.allowed.robotCode", one: KeyDead, many: BatchKey, key: KeyDead, robot: true},
 	{status: 400, code: "invalidParameter.param.invalid", one: KeyDead, many: BatchKey, key: KeyDead, robot: true},
 	{status: 400, code: "invalidParameter.processQueryKey.missing", one: KeyDead, many: BatchKey, key: KeyDead},

@@ -206,7 +206,7 @@ func (s *Simulator) finish(c *call, a answer, delivered bool) {
 	}
 	s.tally.leave(c, a.label, throttled(a.label), c.recalled, abandoned)
 	if s.cfg.OnRecall != nil {
-		s.cfg.OnRecall(RecallSeen{At: c.at, Robot: c.req.RobotCode, Keys: c.req.ProcessQueryKeys, Outcome: a.label, Fault: c.fault})
+		s.cfg.OnRecall(RecallSeen{At: c.at, Robot: c.req.RobotCode, Chat: c.chat, Conversation: c.req.OpenConversationID, Keys: c.req.ProcessQueryKeys, Outcome: a.label, Fault: c.fault})
 	}
 }
 
@@ -229,7 +229,7 @@ func (s *Simulator) readStatus(c *call, _ Fault) answer {
 	case !s.robotExists(robot):
 		return refuse(c, codeRobot)
 	}
-	info, code := s.lookUp(robot, key)
+	info, code := s.lookUp(sender{robot: robot}, key)
 	if code == "" && s.closed(info.SentAt, s.cfg.Now()) {
 		code = codeExpired
 	}

@@ -10,6 +10,7 @@ const (
 	codeParam         = "invalidParameter.param.invalid"
 	codeMissing       = "invalidParameter.processQueryKey.missing"
 	codeInvalidKey    = "invalid.processQueryKey"
+	codeConversation  = "invalid.openConversationId" // official for a neighbour, groupMessages/query
 	codeExpired       = "robot.processQueryKey.expired"
 	codeNotRevoke     = "notRevoke.all.messages"
 	codeSystemError   = "system.error"
@@ -51,6 +52,7 @@ var sayings = map[string]said{
 	codeParam:        {http.StatusBadRequest, "参数为空或不合法", ""},
 	codeMissing:      {http.StatusBadRequest, "缺少processQueryKey", ""},
 	codeInvalidKey:   {http.StatusBadRequest, "无效的processQueryKey", "消息不存在"},
+	codeConversation: {http.StatusBadRequest, "无效的openConversationId", ""},
 	codeExpired:      {http.StatusBadRequest, "processQueryKey已过期", "消息发送时间过久，不能撤回"},
 	codeNotRevoke:    {http.StatusBadRequest, "消息未全部撤回", "部分消息撤回失败"},
 	codeSystemError:  {http.StatusInternalServerError, "未知系统错误", "system error"},

@@ -143,6 +143,8 @@ type KeyInfo struct {
 	Robot  string    // the robot that sent it; empty: whoever asks
 	SentAt time.Time // zero: just now
 	Kind   Kind      // its fate
+	// Chat is ChatGroup or ChatPrivate, and Conversation the openConversationId, for a message that was sent there. Empty: one-to-one.
+	Chat, Conversation string
 }
 
 // RecallSeen is one recall as the simulator saw it.
@@ -152,6 +154,8 @@ type RecallSeen struct {
 	Keys    []string  // not to be changed
 	Outcome string    // as in Stats.Outcomes
 	Fault   Fault     // what went wrong on purpose, or ""
+	// Chat is ChatGroup or ChatPrivate by the endpoint that was called, "" for one-to-one; Conversation is as asked.
+	Chat, Conversation string
 }
 
 // WithDefaults returns a copy in which everything left out is filled in.

@@ -6,7 +6,8 @@
 //
 // Open, the default: every key was sent just now by whichever robot asks, except keys that MakeKey made, which say of themselves what
 // becomes of them. A key that was registered (Register, or Config.Lookup) is known by its registration instead, and with
-// Config.RegisteredOnly no other key is known at all.
+// Config.RegisteredOnly no other key is known at all. A registered key belongs to the conversation of its registration, or was sent
+// one-to-one; any other is of whatever conversation asks.
 //
 // # Where its behaviour comes from
 //

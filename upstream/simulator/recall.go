@@ -6,12 +6,32 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
+
+// The recalls in groups and in private chats (official) have the shape of the one-to-one recall, with an openConversationId. Whether
+// their errors and limits are the same is unknown; here they are, and the three share one limit.
+const (
+	groupPath   = "/v1.0/robot/groupMessages/recall"
+	privatePath = "/v1.0/robot/privateChatMessages/batchRecall"
+)
+
+// The chats of a key that was not sent one-to-one.
+const (
+	ChatGroup   = "group"
+	ChatPrivate = "private"
+)
+
+var chats = map[string]string{groupPath: ChatGroup, privatePath: ChatPrivate}
+
+// maxConversationBytes bounds an openConversationId. No length is documented; those seen have about 30.
+const maxConversationBytes = 256
 
 // recallRequest is the body of a recall (official).
 type recallRequest struct {
-	RobotCode        string   `json:"robotCode"`
-	ProcessQueryKeys []string `json:"processQueryKeys"`
+	RobotCode          string   `json:"robotCode"`
+	OpenConversationID string   `json:"openConversationId,omitempty"` // of a chat
+	ProcessQueryKeys   []string `json:"processQueryKeys"`
 }
 
 // recallBody is the answer of a recall (official). Whether empty lists are written is unknown.
@@ -23,6 +43,7 @@ type recallBody struct {
 // takeUp reads a recall's body and notes that its keys are in a call from now on. A key given twice is one key; what the service makes of
 // it is unknown. The keys of a call that has too many are not noted.
 func (s *Simulator) takeUp(c *call, readable bool) {
+	c.chat = chats[c.r.URL.Path]
 	if !readable || json.Unmarshal(c.body, &c.req) != nil {
 		c.req, c.unreadable = recallRequest{}, true
 		return
@@ -45,8 +66,10 @@ func (s *Simulator) takeUp(c *call, readable bool) {
 // recall answers batchRecall. The codes are official; the order in which a request is checked is not known.
 func (s *Simulator) recall(c *call, fault Fault) answer {
 	switch {
-	case c.unreadable, c.req.RobotCode == "":
+	case c.unreadable, c.req.RobotCode == "", c.chat != "" && c.req.OpenConversationID == "":
 		return refuse(c, codeParam)
+	case c.chat != "" && !isConversation(c.req.OpenConversationID):
+		return refuse(c, codeConversation)
 	case len(c.req.ProcessQueryKeys) == 0:
 		return refuse(c, codeMissing)
 	case len(c.req.ProcessQueryKeys) > MaxKeys:
@@ -68,6 +91,11 @@ func (s *Simulator) recall(c *call, fault Fault) answer {
 		return s.recallNone(c, fates, firstBad)
 	}
 	return s.recallEach(c, fates, fault)
+}
+
+// isConversation tells whether an openConversationId can be one.
+func isConversation(id string) bool {
+	return len(id) <= maxConversationBytes && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
 func (s *Simulator) robotExists(robot string) bool {
@@ -95,7 +123,7 @@ type fate struct {
 // judge decides the fate of the call's i-th key.
 func (s *Simulator) judge(c *call, i int) fate {
 	key := c.keys[i]
-	info, code := s.lookUp(c.req.RobotCode, key)
+	info, code := s.lookUp(c.sender(), key)
 	if code != "" {
 		return fate{code: code}
 	}
@@ -124,9 +152,20 @@ func (s *Simulator) judge(c *call, i int) fate {
 	return fate{}
 }
 
-// lookUp says what is known of a key when a robot asks about it, and the code that refuses it whatever the time, or "".
-func (s *Simulator) lookUp(robot, key string) (KeyInfo, string) {
-	info, known := s.registered(robot, key)
+// sender is who asks, and for which conversation.
+type sender struct{ robot, chat, conversation string }
+
+func (c *call) sender() sender {
+	if c.chat == "" {
+		return sender{robot: c.req.RobotCode} // an openConversationId means nothing here
+	}
+	return sender{c.req.RobotCode, c.chat, c.req.OpenConversationID}
+}
+
+// lookUp says what is known of a key when a robot asks about it, and the code that refuses it whatever the time, or "". That a key of
+// another conversation is refused as that of another robot is a guess.
+func (s *Simulator) lookUp(who sender, key string) (KeyInfo, string) {
+	info, known := s.registered(who.robot, key)
 	switch {
 	case known:
 	case s.cfg.RegisteredOnly:
@@ -137,7 +176,9 @@ func (s *Simulator) lookUp(robot, key string) (KeyInfo, string) {
 	switch {
 	case info.Kind == Unknown:
 		return info, codeInvalidKey
-	case info.Kind == Foreign, info.Robot != "" && info.Robot != robot:
+	case info.Kind == Foreign, info.Robot != "" && info.Robot != who.robot:
+		return info, codeForeign
+	case known && (info.Chat != who.chat || info.Conversation != who.conversation):
 		return info, codeForeign
 	case info.Kind == Expired:
 		return info, codeExpired

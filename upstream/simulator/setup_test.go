@@ -120,7 +120,7 @@ func recallJSON(robot string, keys ...string) string {
 	if keys == nil {
 		keys = []string{}
 	}
-	return string(encode(recallRequest{robot, keys}))
+	return string(encode(recallRequest{RobotCode: robot, ProcessQueryKeys: keys}))
 }
 
 func (b *bundle) recall(keys ...string) reply {

@@ -47,6 +47,7 @@ type call struct {
 	// Of a recall only:
 	req        recallRequest
 	unreadable bool     // the body is no JSON of the right shape
+	chat       string   // of the endpoint: ChatGroup, ChatPrivate, "" = one-to-one
 	keys       []string // distinct
 	hashes     []uint64 // of keys, in their order
 	overlapped atomic.Int64
@@ -57,8 +58,7 @@ type call struct {
 	finished   bool
 }
 
-// endpoint is one thing that can be called. The recalls in group chats and private chats, which have the same shape with an
-// openConversationId, are two more of these.
+// endpoint is one thing that can be called.
 type endpoint struct {
 	api    API
 	method string
@@ -84,6 +84,8 @@ func New(cfg Config) (*Simulator, error) {
 		routing: map[string]endpoint{
 			// Official. Note "oto" in the one and "oTo" in the other.
 			"/v1.0/robot/otoMessages/batchRecall": {api: APIRecall, method: http.MethodPost, serve: (*Simulator).recall},
+			groupPath:                             {api: APIRecall, method: http.MethodPost, serve: (*Simulator).recall},
+			privatePath:                           {api: APIRecall, method: http.MethodPost, serve: (*Simulator).recall},
 			"/v1.0/robot/oToMessages/readStatus":  {api: APIReadStatus, method: http.MethodGet, serve: (*Simulator).readStatus},
 			"/v1.0/oauth2/accessToken":            {APIToken, http.MethodPost, (*Simulator).internalToken, "accessToken"},
 			"/v1.0/oauth2/corpAccessToken":        {APIToken, http.MethodPost, (*Simulator).corpToken, "corpAccessToken"},

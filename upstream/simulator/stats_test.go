@@ -244,9 +244,9 @@ func TestOnRecall(t *testing.T) {
 	b.post(recallPath, "{")
 	now := b.clock.Now()
 	want := []RecallSeen{
-		{now.Add(-time.Second), testRobot, keys, "ok", ""},
-		{now, testRobot, keys[1:], codeQpsApp, FaultQPS},
-		{now, "", nil, codeQpsApp, FaultQPS},
+		{now.Add(-time.Second), testRobot, keys, "ok", "", "", ""},
+		{now, testRobot, keys[1:], codeQpsApp, FaultQPS, "", ""},
+		{now, "", nil, codeQpsApp, FaultQPS, "", ""},
 	}
 	if fmt.Sprint(seen) != fmt.Sprint(want) {
 		t.Errorf("saw %v, want %v", seen, want)
