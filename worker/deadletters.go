@@ -21,11 +21,13 @@ type DeadTask struct {
 
 // DeadFilter chooses dead letters; an empty field matches all.
 type DeadFilter struct {
-	App, RobotCode, Incident, Code string
+	App, RobotCode, Conversation, Incident, Code string // Conversation is an openConversationId
+	Ambiguous                                    bool   // only those of which an answer was lost
 }
 
 func (f DeadFilter) match(l tasks.DeadLetter) bool {
 	return (f.App == "" || f.App == l.App) && (f.RobotCode == "" || f.RobotCode == l.RobotCode) &&
+		(f.Conversation == "" || f.Conversation == l.OpenConversationID) && (!f.Ambiguous || l.Ambiguous) &&
 		(f.Incident == "" || f.Incident == l.Incident) && (f.Code == "" || f.Code == l.Code)
 }
 

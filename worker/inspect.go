@@ -28,6 +28,10 @@ type (
 	KeyRecord = keystore.KeyRecord
 	// KeyState is where a key is.
 	KeyState = flow.State
+	// Target is a robot, or one conversation of it. Its String is for people.
+	Target = flow.Target
+	// Conversation is where messages went that were not sent one-to-one. It converts to and from that of package tasks.
+	Conversation = flow.Conversation
 )
 
 // The states of a key.
@@ -121,16 +125,26 @@ func (i *Inspector) queues() ([]QueueStatus, error) {
 	return out, nil
 }
 
-// Keys tells what became of keys, in their order: for each a record under every robot that has it (of robotCode only, where
+// Keys tells what became of keys, in their order: for each a record under every target that has it (of the robot robotCode only, where
 // that is not ""), or one in the state KeyUnknown.
 func (i *Inspector) Keys(ctx context.Context, robotCode string, keys []string) ([]KeyRecord, error) {
+	return i.lookUp(ctx, "", Target{RobotCode: robotCode}, keys)
+}
+
+// KeysOf is Keys of one target.
+func (i *Inspector) KeysOf(ctx context.Context, target Target, keys []string) ([]KeyRecord, error) {
+	return i.lookUp(ctx, target.Name(), target, keys)
+}
+
+// lookUp looks keys up under a name, "" for whatever target. Of the records found it gives those of the robot wanted.
+func (i *Inspector) lookUp(ctx context.Context, name string, wanted Target, keys []string) ([]KeyRecord, error) {
 	apps, err := i.Apps(ctx)
 	if err != nil {
 		return nil, err
 	}
 	found := make([][]KeyRecord, len(keys))
 	for _, app := range apps {
-		recs, err := keystore.NewReader(i.rdb, app).Lookup(ctx, robotCode, keys)
+		recs, err := keystore.NewReader(i.rdb, app).Lookup(ctx, name, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +153,7 @@ func (i *Inspector) Keys(ctx context.Context, robotCode string, keys []string) (
 			for keys[at] != r.Key {
 				at++
 			}
-			if r.State != flow.Unknown {
+			if r.State != flow.Unknown && (wanted.RobotCode == "" || wanted.RobotCode == r.RobotCode) {
 				found[at] = append(found[at], r)
 			}
 		}
@@ -147,7 +161,7 @@ func (i *Inspector) Keys(ctx context.Context, robotCode string, keys []string) (
 	var out []KeyRecord
 	for n, recs := range found {
 		if len(recs) == 0 {
-			recs = []KeyRecord{{Key: keys[n], RobotCode: robotCode, State: flow.Unknown}}
+			recs = []KeyRecord{{Key: keys[n], RobotCode: wanted.RobotCode, Conversation: wanted.Conversation, State: flow.Unknown}}
 		}
 		out = append(out, recs...)
 	}

@@ -22,8 +22,9 @@ const (
 // submissionView is a submission as a person wants to read it: what it is first, the keys last.
 type submissionView struct {
 	RobotCode string `json:"robotCode"`
-	Incident  string `json:"incident,omitempty"`
-	Note      string `json:"note,omitempty"`
+	tasks.Conversation
+	Incident string `json:"incident,omitempty"`
+	Note     string `json:"note,omitempty"`
 	sending
 	KeyCount int      `json:"keyCount"`
 	Keys     []string `json:"keys"`
@@ -31,12 +32,13 @@ type submissionView struct {
 
 // letterView is a dead letter with its reason first.
 type letterView struct {
-	Code      string      `json:"code"`
-	Message   string      `json:"message"`
-	RequestID string      `json:"requestId,omitempty"`
-	Ambiguous string      `json:"ambiguous,omitempty"`
-	App       string      `json:"app,omitempty"`
-	RobotCode string      `json:"robotCode,omitempty"`
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	RequestID string `json:"requestId,omitempty"`
+	Ambiguous string `json:"ambiguous,omitempty"`
+	App       string `json:"app,omitempty"`
+	RobotCode string `json:"robotCode,omitempty"`
+	tasks.Conversation
 	Incident  string      `json:"incident,omitempty"`
 	Class     tasks.Class `json:"class,omitempty"`
 	Attempts  int         `json:"attempts"`
@@ -55,7 +57,7 @@ func formatPayload(taskType string, payload []byte) string {
 	switch taskType {
 	case tasks.TypeSubmit:
 		if s, problems, err := tasks.DecodeSubmission(payload); err == nil && len(problems) == 0 {
-			view = submissionView{RobotCode: s.RobotCode, Incident: s.Incident, Note: s.Note, sending: sentAt(s.SentAt, s.SentAts),
+			view = submissionView{RobotCode: s.RobotCode, Conversation: s.Conversation, Incident: s.Incident, Note: s.Note, sending: sentAt(s.SentAt, s.SentAts),
 				KeyCount: len(s.Keys), Keys: shorten(s.Keys)}
 		}
 	case tasks.TypeDead:
@@ -84,7 +86,7 @@ func formatPayload(taskType string, payload []byte) string {
 }
 
 func viewLetter(d tasks.DeadLetter) letterView {
-	v := letterView{Code: d.Code, Message: d.Message, RequestID: d.RequestID, App: d.App, RobotCode: d.RobotCode, Incident: d.Incident,
+	v := letterView{Code: d.Code, Message: d.Message, RequestID: d.RequestID, App: d.App, RobotCode: d.RobotCode, Conversation: d.Conversation, Incident: d.Incident,
 		Class: d.Class, Attempts: d.Attempts, DiedAt: moment(d.DiedAt), KeptUntil: moment(d.RetainUntil), sending: sentAt(d.SentAt, d.SentAts),
 		KeyCount: len(d.Keys), Keys: shorten(d.Keys), Origin: d.Origin}
 	if d.Ambiguous {

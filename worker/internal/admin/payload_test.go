@@ -32,6 +32,10 @@ func TestFormatPayload(t *testing.T) {
 			`{"robotCode":"r","incident":"i","note":"n","sentAt":"2023-11-14 22:13:20 UTC","keyCount":1,"keys":["k+/="]}`},
 		"many keys": {tasks.TypeSubmit, encode(tasks.Submission{V: 1, RobotCode: "r", Keys: many}),
 			`{"robotCode":"r","keyCount":1000,"keys":["key-0","key-1","key-2","... and 997 more"]}`},
+		"submission to a group": {tasks.TypeSubmit, `{"v":2,"keys":["k"],"robotCode":"r","chat":"group","openConversationId":"cid+/="}`,
+			`{"robotCode":"r","chat":"group","openConversationId":"cid+/=","keyCount":1,"keys":["k"]}`},
+		"letter of a private chat": {tasks.TypeDead, `{"v":2,"code":"c","message":"m","robotCode":"r","chat":"private","openConversationId":"cid","keys":["k"],"retainUntil":1}`,
+			`{"code":"c","message":"m","robotCode":"r","chat":"private","openConversationId":"cid","class":"default","attempts":0,"keptUntil":"1970-01-01 00:00:00 UTC","keyCount":1,"keys":["k"]}`},
 		"dead letter": {tasks.TypeDead, encode(letter), `{"code":"invalid.processQueryKey","message":"无效 <key>","requestId":"req",` +
 			`"ambiguous":"a call's answer was lost: these messages may have been recalled after all","app":"main","robotCode":"dingrobot","incident":"inc","class":"bulk","attempts":2,` +
 			`"diedAt":"2023-11-14 22:15:00 UTC","keptUntil":"2023-11-14 22:30:00 UTC","sentFrom":"2023-11-14 22:13:20 UTC","sentTo":"2023-11-14 22:14:20 UTC","keyCount":2,"keys":["a","b"]}`},

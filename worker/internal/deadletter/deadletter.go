@@ -49,7 +49,7 @@ func Drain(ctx context.Context, app string, box Outbox, bury Bury, retention tim
 }
 
 func letterTask(app string, l keystore.Letter, retention time.Duration) tasks.DeadLetter {
-	out := tasks.DeadLetter{App: app, RobotCode: l.RobotCode, Keys: l.Keys, Code: l.Reason.Code, Message: l.Reason.Message,
+	out := tasks.DeadLetter{App: app, RobotCode: l.RobotCode, Conversation: tasks.Conversation(l.Conversation), Keys: l.Keys, Code: l.Reason.Code, Message: l.Reason.Message,
 		RequestID: l.RequestID, Attempts: l.Attempts, Class: classOf(l.Class), Incident: l.Incident, DiedAt: l.DiedAt.UnixMilli(),
 		Ambiguous: l.Ambiguous, Batch: l.Batch, RetainUntil: l.DiedAt.Add(retention).UnixMilli()}
 	same := true
@@ -156,7 +156,7 @@ func (h *Handler) keep(l tasks.DeadLetter, now time.Time, why error) error {
 }
 
 func admission(l tasks.DeadLetter, app string) keystore.Admission {
-	a := keystore.Admission{RobotCode: l.RobotCode, Keys: l.Keys, Class: flowClass(l.Class), Incident: l.Incident, Force: true}
+	a := keystore.Admission{RobotCode: l.RobotCode, Conversation: flow.Conversation(l.Conversation), Keys: l.Keys, Class: flowClass(l.Class), Incident: l.Incident, Force: true}
 	if l.App == app {
 		a.Fence = l.Batch // the numbers of another app's batches mean nothing here
 	}

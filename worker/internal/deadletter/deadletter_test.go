@@ -42,8 +42,13 @@ func names(n int) []string {
 // kill admits keys and has them die of a code in calls.
 func kill(t *testing.T, s *keystore.Store, keys []string, code string) {
 	t.Helper()
+	killIn(t, s, flow.Conversation{}, keys, code)
+}
+
+func killIn(t *testing.T, s *keystore.Store, where flow.Conversation, keys []string, code string) {
+	t.Helper()
 	ctx := context.Background()
-	_, r, err := s.Admit(ctx, keystore.Admission{RobotCode: "robot", Keys: keys, Class: flow.Urgent, Incident: "storm", SentAt: time.Now().Add(-time.Hour)})
+	_, r, err := s.Admit(ctx, keystore.Admission{RobotCode: "robot", Conversation: where, Keys: keys, Class: flow.Urgent, Incident: "storm", SentAt: time.Now().Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,4 +312,43 @@ func TestClassesSurvive(t *testing.T) {
 			t.Errorf("%s: %s", class, j)
 		}
 	}
+}
+
+// TestAReplayGoesToTheSameConversation: one key may be dead in several; the letter of one revives no other.
+func TestAReplayGoesToTheSameConversation(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(rdb)
+		all := []flow.Conversation{{}, {Chat: flow.ChatGroup, OpenConversationID: "cid"}, {Chat: flow.ChatPrivate, OpenConversationID: "cid"}}
+		for _, where := range all {
+			killIn(t, b.stores["main"], where, names(3), "system.error")
+		}
+		g := &graveyard{}
+		if _, err := deadletter.Drain(context.Background(), "main", b.stores["main"], g.bury, retention); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range g.letters {
+			if l.Conversation == tasks.Conversation(all[1]) {
+				if err := b.run(t, l); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, where := range all {
+			target := flow.Target{RobotCode: "robot", Conversation: where}
+			recs, err := b.stores["main"].Lookup(context.Background(), target.Name(), names(3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := flow.Dead
+			if where == all[1] {
+				want = flow.Waiting
+			}
+			for _, r := range recs {
+				if r.State != want || r.Target() != target {
+					t.Errorf("%s: %+v, want %s", target, r, want)
+				}
+			}
+		}
+	})
 }

@@ -244,7 +244,9 @@ func untilNextMonth(now time.Time) time.Duration {
 	return time.Date(t.Year(), t.Month()+1, 1, 0, 1, 0, 0, budgetZone).Sub(t)
 }
 
-// robot: no such robot. A second call confirms it before all of its keys die.
+// robot: no such robot, or no such conversation of it. A second call confirms it before all keys die that wait for the batch's target.
+// Those of the robot's other conversations are left to find out for themselves: that the answer is about more than the call it
+// was given to is not known, and to be wrong about it would leave messages standing that could be recalled.
 func (d *decider) robot(out *decision, v upstream.Verdict) {
 	if !d.note.RobotBad {
 		n := d.note

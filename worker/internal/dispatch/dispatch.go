@@ -16,7 +16,7 @@ import (
 
 // Service is the one call that dispatch makes of the service.
 type Service interface {
-	BatchRecall(ctx context.Context, token, robotCode string, keys []string) (upstream.Answer, error)
+	Recall(ctx context.Context, token string, to upstream.Target, keys []string) (upstream.Answer, error)
 }
 
 // Tokens hands out the app's access token.
@@ -349,7 +349,8 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 	defer cancel()
 	began := time.Now()
-	answer, err := r.deps.Service.BatchRecall(ctx, token, b.RobotCode, b.Called())
+	to := upstream.Target{RobotCode: b.RobotCode, Chat: b.Chat, OpenConversationID: b.OpenConversationID}
+	answer, err := r.deps.Service.Recall(ctx, token, to, b.Called())
 	took := time.Since(began)
 	r.app.Latency.Observe(took)
 	return answer, took, err

@@ -166,16 +166,17 @@ type fakeService struct {
 
 type fakeCall struct {
 	token, robot string
+	to           upstream.Target
 	keys         []string
 	at           time.Time
 }
 
-func (f *fakeService) BatchRecall(ctx context.Context, token, robot string, keys []string) (upstream.Answer, error) {
+func (f *fakeService) Recall(ctx context.Context, token string, to upstream.Target, keys []string) (upstream.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return upstream.Answer{}, err
 	}
 	f.mu.Lock()
-	c := fakeCall{token, robot, keys, time.Now()}
+	c := fakeCall{token, to.RobotCode, to, keys, time.Now()}
 	f.calls = append(f.calls, c)
 	n, answer := len(f.calls), f.answer
 	f.mu.Unlock()

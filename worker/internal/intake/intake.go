@@ -90,7 +90,7 @@ func (in *Intake) submit(ctx context.Context, t Task) error {
 }
 
 func admission(s tasks.Submission, class tasks.Class) keystore.Admission {
-	a := keystore.Admission{RobotCode: s.RobotCode, Keys: s.Keys, Class: ClassOf(class), Incident: s.Incident}
+	a := keystore.Admission{RobotCode: s.RobotCode, Conversation: flow.Conversation(s.Conversation), Keys: s.Keys, Class: ClassOf(class), Incident: s.Incident}
 	if len(s.SentAts) == 0 {
 		a.SentAt = Moment(s.SentAt)
 		return a
@@ -139,7 +139,7 @@ func (in *Intake) buryKeys(ctx context.Context, t Task, s tasks.Submission, prob
 	if more := len(problems) - 1; more > 0 {
 		l.Message += fmt.Sprintf(" (and %d more)", more)
 	}
-	l.RobotCode, l.Incident = s.RobotCode, s.Incident
+	l.RobotCode, l.Conversation, l.Incident = s.RobotCode, s.Conversation, s.Incident
 	for _, p := range problems {
 		l.Keys = append(l.Keys, p.Key)
 		l.SentAts = append(l.SentAts, p.SentAt)
@@ -151,7 +151,7 @@ func (in *Intake) buryKeys(ctx context.Context, t Task, s tasks.Submission, prob
 // homeless buries the keys of a robot that no app takes; they can be replayed once one does.
 func (in *Intake) homeless(ctx context.Context, t Task, s tasks.Submission) error {
 	l := in.letter(t, tasks.CodeRobotUnconfigured, fmt.Sprintf("no app of the configuration takes robot %q: name it under an app's robots, or give one app \"*\", then replay this", s.RobotCode))
-	l.RobotCode, l.Incident, l.Keys, l.SentAt, l.SentAts = s.RobotCode, s.Incident, s.Keys, s.SentAt, s.SentAts
+	l.RobotCode, l.Conversation, l.Incident, l.Keys, l.SentAt, l.SentAts = s.RobotCode, s.Conversation, s.Incident, s.Keys, s.SentAt, s.SentAts
 	in.deps.Observer.Malformed(l.Code, len(s.Keys))
 	return in.bury(ctx, t, l)
 }

@@ -105,7 +105,7 @@ func TestWhatCannotBeReadBecomesADeadLetter(t *testing.T) {
 		{"null", `null`, "payload is not a JSON object"},
 		{"cut short", `{"v":1,"robotCode":"r","keys":["k1"`, "payload is not valid JSON"},
 		{"not UTF-8", "{\"v\":1,\"robotCode\":\"r\",\"keys\":[\"\xff\"]}", "payload is not valid UTF-8; JSON text is wanted"},
-		{"newer", `{"v":2,"robotCode":7}`, "payload has version 2, made by a newer producer"},
+		{"newer", `{"v":3,"robotCode":7}`, "payload has version 3, made by a newer producer"},
 		{"no robot", `{"v":1,"keys":["k1"]}`, "robotCode is missing or empty"},
 		{"robot of another type", `{"v":1,"robotCode":7,"keys":["k1"]}`, "robotCode is a JSON number; a string is wanted"},
 		{"robot too long", `{"v":1,"robotCode":"` + strings.Repeat("r", 129) + `","keys":["k1"]}`, "is 129 bytes long; at most 128 are allowed"},
@@ -114,6 +114,10 @@ func TestWhatCannotBeReadBecomesADeadLetter(t *testing.T) {
 		{"too many keys", `{"v":1,"robotCode":"r","keys":[` + strings.Repeat(`"k",`, 10_000) + `"k"]}`, "keys has 10001 entries; at most 10000 are allowed"},
 		{"times do not fit", `{"v":1,"robotCode":"r","keys":["k1","k2"],"sentAts":[1790000000000]}`, "sentAts has 1 entries for 2 keys"},
 		{"seconds", `{"v":1,"robotCode":"r","keys":["k1"],"sentAt":1790000000}`, "is it seconds? milliseconds are wanted"},
+		{"no conversation", `{"v":2,"robotCode":"r","keys":["k1"],"chat":"group"}`, "openConversationId is missing or empty"},
+		{"conversation too long", `{"v":2,"robotCode":"r","keys":["k1"],"chat":"group","openConversationId":"` + strings.Repeat("c", 257) + `"}`, "is 257 bytes long; at most 256"},
+		{"conversation with a mark of ours", `{"v":2,"robotCode":"r","keys":["k1"],"chat":"group","openConversationId":"c\u001fd"}`, "contains a control character"},
+		{"robot with a mark of ours", `{"v":1,"robotCode":"r\u001fgroup\u001fc","keys":["k1"]}`, "contains a control character"},
 		{"incident too long", `{"v":1,"robotCode":"r","keys":["k1"],"incident":"` + strings.Repeat("i", 129) + `"}`, "incident"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -356,3 +360,25 @@ type nobody struct{}
 
 func (nobody) Admitted(string, keystore.Admitted) {}
 func (nobody) Malformed(string, int)              {}
+
+func TestTheConversationGoesAlong(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	want := flow.Conversation{Chat: "private", OpenConversationID: "cid+/="}
+	if err := b.in.Submit(context.Background(), task(`{"v":2,"robotCode":"r","chat":"private","openConversationId":"cid+/=","keys":["k1","k 2\n"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.admitted) != 1 || b.admitted[0].Conversation != want || b.admitted[0].RobotCode != "r" {
+		t.Errorf("admitted %+v", b.admitted)
+	}
+	if l := b.letter(t, "dead:id-1:key.malformed"); l.V != 2 || flow.Conversation(l.Conversation) != want {
+		t.Errorf("the letter of its bad key: %+v", l)
+	}
+	b = setup()
+	if err := b.in.Submit(context.Background(), task(`{"v":2,"robotCode":"stranger","chat":"private","openConversationId":"cid+/=","keys":["k1"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if l := b.letter(t, "dead:id-1:robot.unconfigured"); l.V != 2 || flow.Conversation(l.Conversation) != want {
+		t.Errorf("the letter of a robot that no app takes: %+v", l)
+	}
+}
