@@ -38,9 +38,9 @@ func (t *table) dropColumn(col int) {
 	}
 }
 
-// dropEmpty takes out the columns that have nothing below their heading.
+// dropEmpty takes out the columns that have nothing below their heading; one stays in any case.
 func (t *table) dropEmpty() {
-	for col := len(t.right) - 1; col >= 0; col-- {
+	for col := len(t.right) - 1; col >= 0 && len(t.right) > 1; col-- {
 		if len(t.rows) > 1 && !slices.ContainsFunc(t.rows[1:], func(row []string) bool { return len(row) > 1 && row[col] != "" }) {
 			t.dropColumn(col)
 		}
