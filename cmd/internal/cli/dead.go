@@ -27,6 +27,8 @@ removes it for good.`,
 func deadFilterFlags(flags *pflag.FlagSet, f *worker.DeadFilter) {
 	flags.StringVar(&f.App, "app", "", "only of the app `NAME`")
 	flags.StringVar(&f.RobotCode, "robot", "", "only of the robot `CODE`")
+	flags.StringVar(&f.Conversation, "conversation", "", "only of the group or private chat with this openConversationId")
+	flags.BoolVar(&f.Ambiguous, "ambiguous", false, "only those of which an answer was lost, which may have been recalled after all")
 	flags.StringVar(&f.Incident, "incident", "", "only of the incident `NAME`")
 	flags.StringVar(&f.Code, "code", "", "only those that died of `CODE`")
 }

@@ -82,7 +82,7 @@ func (c deadChoice) validate(action deadAction) error {
 	case c.all && filtered:
 		return fmt.Errorf("--all is everything: leave it out, or the flags that choose less")
 	case len(c.ids) == 0 && !filtered && !c.all:
-		return fmt.Errorf("say which: IDs from \"recall dead list\", --app, --robot, --incident or --code, or --all to %s every one", action.verb)
+		return fmt.Errorf("say which: IDs from \"recall dead list\", --app, --robot, --conversation, --incident, --code or --ambiguous, or --all to %s every one", action.verb)
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (a *app) listDeadJSON(ctx context.Context, insp *worker.Inspector, filter w
 type deadSum struct{ letters, keys int }
 
 func (a *app) listDead(ctx context.Context, insp *worker.Inspector, filter worker.DeadFilter, limit int) error {
-	t := newTable("ID", ">KEYS", "CODE", "ROBOT", "INCIDENT", "DIED", "")
+	t := newTable("ID", ">KEYS", "CODE", "ROBOT", "CHAT", "INCIDENT", "DIED", "", "")
 	var all deadSum
 	byCode := map[string]deadSum{}
 	err := insp.DeadLetters(ctx, filter, func(d worker.DeadTask) error {
@@ -89,7 +89,11 @@ func (a *app) listDead(ctx context.Context, insp *worker.Inspector, filter worke
 			if state == "scheduled" {
 				state = "" // as it should be
 			}
-			t.row(d.ID, thousands(len(l.Keys)), l.Code, l.RobotCode, l.Incident, time.UnixMilli(l.DiedAt).Format("01-02 15:04"), state)
+			ambiguous := ""
+			if l.Ambiguous {
+				ambiguous = "ambiguous"
+			}
+			t.row(d.ID, thousands(len(l.Keys)), l.Code, l.RobotCode, l.Conversation.String(), l.Incident, time.UnixMilli(l.DiedAt).Format("01-02 15:04"), ambiguous, state)
 		}
 		return nil
 	})
@@ -195,6 +199,7 @@ func showDead(w io.Writer, d worker.DeadTask, now time.Time) error {
 	line("attempts", strconv.Itoa(l.Attempts))
 	line("app", l.App)
 	line("robot", l.RobotCode)
+	line("chat", l.Conversation.String())
 	line("incident", l.Incident)
 	line("class", string(l.Class))
 	line("died", moment(time.UnixMilli(l.DiedAt), now))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,12 +20,15 @@ import (
 // keyFlags are the flags of the commands that read a file of keys. They fill what the file does not say.
 type keyFlags struct {
 	robot, sentAt, incident, class, format, skipBad string
+	chat, conversation                              string
 	dryRun                                          bool
 }
 
 func (f *keyFlags) register(cmd *cobra.Command, incidentDefault string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.robot, "robot", "", "`ROBOTCODE` of the rows that name no robot")
+	flags.StringVar(&f.chat, "chat", "", "group or private: `CHAT` of the rows that have an openConversationId and do not say")
+	flags.StringVar(&f.conversation, "conversation", "", "openConversationId of the rows that have none; without it, those were sent one-to-one")
 	flags.StringVar(&f.sentAt, "sent-at", "", "`WHEN` the rows that do not say were sent: RFC 3339, epoch milliseconds, or how long ago (90m)")
 	flags.StringVar(&f.incident, "incident", "", "`NAME` under which the keys are counted together (default: "+incidentDefault+")")
 	flags.StringVar(&f.class, "class", string(tasks.ClassDefault), "urgent, default or bulk: `CLASS` of the keys among others of the app")
@@ -55,13 +57,23 @@ type keyInput struct {
 	incident string
 }
 
+// robots says of how many robots the keys are, and of how many conversations.
+func (in *keyInput) robots() string {
+	text := counted(len(in.summary.Robots()), "robot", "robots")
+	if n := in.summary.Conversations(); n > 0 {
+		text += " in " + counted(n, "group or private chat", "groups and private chats")
+	}
+	return text
+}
+
 func (in *keyInput) Close() { _ = in.file.Close() }
 
 // openKeys opens a file of keys and checks the whole of it; bad lines are listed on standard error. Those are an error, unless
 // they are set aside, or this is a dry run, whose plan tells of them. The caller closes the input.
-func (a *app) openKeys(ctx context.Context, path string, f keyFlags, incident string, skip func(robotCode, key string) bool) (_ *keyInput, err error) {
+func (a *app) openKeys(ctx context.Context, path string, f keyFlags, incident string, skip func(of keyfile.Target, key string) bool) (_ *keyInput, err error) {
 	in := &keyInput{path: path, incident: incident}
-	opts := keyfile.Options{Robot: f.robot, Now: a.Now, Stdin: a.In, Skip: skip}
+	where := tasks.Conversation{Chat: strings.ToLower(f.chat), OpenConversationID: f.conversation}
+	opts := keyfile.Options{Robot: f.robot, Conversation: where, Now: a.Now, Stdin: a.In, Skip: skip}
 	if f.incident != "" {
 		in.incident = f.incident
 	}
@@ -138,12 +150,11 @@ func listBad(w io.Writer, s keyfile.Summary) {
 // robotsWithoutApp lists the robots of a file that no app is configured for, sorted.
 func robotsWithoutApp(cfg *config.Config, s keyfile.Summary) []string {
 	var missing []string
-	for robot := range s.Robots {
+	for _, robot := range s.Robots() {
 		if _, ok := cfg.AppOf(robot); !ok {
 			missing = append(missing, robot)
 		}
 	}
-	slices.Sort(missing)
 	return missing
 }
 

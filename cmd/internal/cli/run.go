@@ -181,7 +181,7 @@ func checkCredentials(ctx context.Context, cfg *config.Config, in *keyInput, w *
 	}
 	defer client.Close()
 	needed := map[string]bool{}
-	for robot := range in.summary.Robots {
+	for _, robot := range in.summary.Robots() {
 		if app, ok := cfg.AppOf(robot); ok {
 			needed[app.Name] = true
 		}

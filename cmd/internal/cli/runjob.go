@@ -57,7 +57,7 @@ func (j *job) do(ctx context.Context) error {
 		return err
 	}
 	j.progress.note("recalling %s of %s, incident %s", counted(j.in.summary.Distinct, "key", "keys"),
-		counted(len(j.in.summary.Robots), "robot", "robots"), j.in.incident)
+		j.in.robots(), j.in.incident)
 	j.progress.note("%s", j.foretell())
 	end, stopped, err := j.work(ctx)
 	j.progress.finish()

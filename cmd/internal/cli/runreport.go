@@ -13,6 +13,7 @@ import (
 
 	"dingrecall/cmd/internal/keyfile"
 	"dingrecall/cmd/internal/report"
+	"dingrecall/tasks"
 	"dingrecall/worker"
 )
 
@@ -39,15 +40,15 @@ func (a *app) readEarlier(path string) (*earlierReport, error) {
 }
 
 // skip leaves out what is recalled, and remembers it.
-func (e *earlierReport) skip() func(robotCode, key string) bool {
+func (e *earlierReport) skip() func(of keyfile.Target, key string) bool {
 	if e == nil {
 		return nil
 	}
-	return func(robotCode, key string) bool {
-		if !e.recalled.Has(robotCode, key) {
+	return func(of keyfile.Target, key string) bool {
+		if !e.recalled.Has(of, key) {
 			return false
 		}
-		e.left.Add(robotCode, key)
+		e.left.Add(of, key)
 		return true
 	}
 }
@@ -87,13 +88,14 @@ func (e *earlierReport) carry(out *report.File) error {
 			}
 			return ""
 		}
-		robot, key := cell("robotCode"), cell("processQueryKey")
-		if cell("state") != report.StateRecalled || !e.left.Has(robot, key) || !done.Add(robot, key) {
+		where := tasks.Conversation{Chat: cell("chat"), OpenConversationID: cell("openConversationId")}
+		of, key := keyfile.Target{RobotCode: cell("robotCode"), Conversation: where}, cell("processQueryKey")
+		if cell("state") != report.StateRecalled || !e.left.Has(of, key) || !done.Add(of, key) {
 			continue
 		}
 		attempts, _ := strconv.Atoi(cell("attempts")) // a column that somebody spoilt is not worth the row
 		row := report.Row{
-			Key: key, RobotCode: robot, State: report.StateRecalled, Code: cell("code"), Message: cell("message"), RequestID: cell("requestId"),
+			Key: key, RobotCode: of.RobotCode, Conversation: where, State: report.StateRecalled, Ambiguous: cell("ambiguous") != "", Code: cell("code"), Message: cell("message"), RequestID: cell("requestId"),
 			Attempts: attempts, SentAt: reportTime(cell("sentAt")), FinishedAt: reportTime(cell("finishedAt")), Incident: cell("incident"),
 		}
 		if err := out.Write(row); err != nil {
@@ -177,16 +179,16 @@ func (j *job) tally(ctx context.Context, write func(report.Row) error) (*tally, 
 	return &l.tally, nil
 }
 
-func (j *job) lookUp(ctx context.Context, robot string, keys []string) ([]worker.KeyRecord, error) {
-	return j.insp.Keys(ctx, robot, keys)
+func (j *job) lookUp(ctx context.Context, of keyfile.Target, keys []string) ([]worker.KeyRecord, error) {
+	return j.insp.KeysOf(ctx, worker.Target{RobotCode: of.RobotCode, Conversation: worker.Conversation(of.Conversation)}, keys)
 }
 
-// lookupRows is how many rows are held to look the keys of each robot up together, and still be written in the order of the file.
+// lookupRows is how many rows are held to look the keys of each target up together, and still be written in the order of the file.
 const lookupRows = 20_000
 
 // lookup goes through a file and looks its keys up.
 type lookup struct {
-	keys  func(ctx context.Context, robotCode string, keys []string) ([]worker.KeyRecord, error)
+	keys  func(ctx context.Context, of keyfile.Target, keys []string) ([]worker.KeyRecord, error)
 	write func(report.Row) error // nil: only count
 	tally tally
 	rows  []keyfile.Row
@@ -195,7 +197,7 @@ type lookup struct {
 func (l *lookup) file(ctx context.Context, f *keyfile.File) error {
 	var seen keyfile.Set
 	err := f.Each(ctx, func(r keyfile.Row) error {
-		if !seen.Add(r.RobotCode, r.Key) {
+		if !seen.Add(r.Target(), r.Key) {
 			return nil
 		}
 		l.rows = append(l.rows, r)
@@ -211,17 +213,17 @@ func (l *lookup) file(ctx context.Context, f *keyfile.File) error {
 }
 
 func (l *lookup) flush(ctx context.Context) error {
-	places := map[string][]int{}
+	places := map[keyfile.Target][]int{}
 	for i, r := range l.rows {
-		places[r.RobotCode] = append(places[r.RobotCode], i)
+		places[r.Target()] = append(places[r.Target()], i)
 	}
 	records := make([]worker.KeyRecord, len(l.rows))
-	for robot, at := range places {
+	for target, at := range places {
 		keys := make([]string, len(at))
 		for i, n := range at {
 			keys[i] = l.rows[n].Key
 		}
-		found, err := l.keys(ctx, robot, keys)
+		found, err := l.keys(ctx, target, keys)
 		if err != nil {
 			return err
 		}
@@ -259,7 +261,7 @@ func (l *lookup) row(r keyfile.Row, rec worker.KeyRecord) error {
 	t := &l.tally
 	t.total++
 	row := report.Row{
-		Key: r.Key, RobotCode: r.RobotCode, State: rec.State.String(), Code: rec.Code, Message: rec.Message, RequestID: rec.RequestID,
+		Key: r.Key, RobotCode: r.RobotCode, Conversation: r.Conversation, Ambiguous: rec.Ambiguous, State: rec.State.String(), Code: rec.Code, Message: rec.Message, RequestID: rec.RequestID,
 		Attempts: rec.Attempts, SentAt: r.SentAt, Incident: rec.Incident,
 	}
 	switch rec.State {

@@ -231,8 +231,8 @@ type windows struct {
 // newWindows reads a summary. Keys that do not say when they were sent are taken as sent at now.
 func newWindows(s keyfile.Summary, now time.Time, window, margin time.Duration) *windows {
 	counts := map[int64]int64{}
-	for _, robot := range s.Robots {
-		for at, n := range robot.Sent {
+	for _, target := range s.Targets {
+		for at, n := range target.Sent {
 			counts[at] += int64(n)
 		}
 	}

@@ -195,9 +195,9 @@ func TestWindows(t *testing.T) {
 	t.Parallel()
 	now := progressStart
 	at := func(ago time.Duration) int64 { return now.Add(-ago).Unix() }
-	w := newWindows(keyfile.Summary{WithoutSentAt: 1, Robots: map[string]*keyfile.RobotSummary{
-		"a": {Sent: map[int64]int{at(30 * time.Hour): 2, at(2 * time.Hour): 3}},
-		"b": {Sent: map[int64]int{at(2 * time.Hour): 1, at(time.Hour): 4}},
+	w := newWindows(keyfile.Summary{WithoutSentAt: 1, Targets: map[keyfile.Target]*keyfile.TargetSummary{
+		{RobotCode: "a"}: {Sent: map[int64]int{at(30 * time.Hour): 2, at(2 * time.Hour): 3}},
+		{RobotCode: "b"}: {Sent: map[int64]int{at(2 * time.Hour): 1, at(time.Hour): 4}},
 	}}, now, 24*time.Hour, 2*time.Minute)
 	for done, want := range map[int64]time.Duration{
 		0: 22*time.Hour - 2*time.Minute, 5: 22*time.Hour - 2*time.Minute, 6: 23*time.Hour - 2*time.Minute, 9: 23*time.Hour - 2*time.Minute,

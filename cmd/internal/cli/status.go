@@ -21,10 +21,10 @@ import (
 
 // statusFlags are what status is told.
 type statusFlags struct {
-	app, incident, robot string
-	keys                 []string
-	json, watch          bool
-	interval             time.Duration
+	app, incident, robot, conversation string
+	keys                               []string
+	json, watch                        bool
+	interval                           time.Duration
 }
 
 func newStatusCmd(a *app) *cobra.Command {
@@ -62,6 +62,7 @@ With --json the output is one JSON object, whose fields docs/operations.md descr
 	flags.StringVar(&f.app, "app", "", "only the app `NAME`")
 	flags.StringVar(&f.incident, "incident", "", "only the incident `NAME`")
 	flags.StringVar(&f.robot, "robot", "", "only the robot `CODE`")
+	flags.StringVar(&f.conversation, "conversation", "", "only the group or private chat with this openConversationId")
 	flags.StringArrayVar(&f.keys, "key", nil, "say what became of `KEY` instead; may be given again")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	flags.BoolVarP(&f.watch, "watch", "w", false, "go on until stopped")
@@ -165,7 +166,7 @@ func clipView(view string, height, width int) string {
 	}
 	if room := height - 2; len(lines) > room && room > 0 {
 		hidden := len(lines) - room
-		lines = append(lines[:room:room], fmt.Sprintf("... and %s; look closer with --app, --incident or --robot", counted(hidden, "line", "lines")))
+		lines = append(lines[:room:room], fmt.Sprintf("... and %s; look closer with --app, --incident, --robot or --conversation", counted(hidden, "line", "lines")))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -4,16 +4,19 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
+	"dingrecall/tasks"
 	"dingrecall/worker"
 )
 
 // keyView is what became of a key, in the shape of status --key --json.
 type keyView struct {
-	Key       string     `json:"key"`
-	RobotCode string     `json:"robotCode"`
+	Key       string `json:"key"`
+	RobotCode string `json:"robotCode"`
+	tasks.Conversation
 	State     string     `json:"state"`
 	Code      string     `json:"code,omitempty"`
 	Message   string     `json:"message,omitempty"`
@@ -27,7 +30,7 @@ type keyView struct {
 }
 
 func viewKey(r worker.KeyRecord) keyView {
-	v := keyView{Key: r.Key, RobotCode: r.RobotCode, State: r.State.String()}
+	v := keyView{Key: r.Key, RobotCode: r.RobotCode, Conversation: tasks.Conversation(r.Conversation), State: r.State.String()}
 	if r.State == worker.KeyUnknown {
 		return v
 	}
@@ -47,6 +50,11 @@ func (a *app) printKeys(ctx context.Context, w io.Writer, insp *worker.Inspector
 	records, err := insp.Keys(ctx, f.robot, f.keys)
 	if err != nil {
 		return err
+	}
+	if f.conversation != "" {
+		records = slices.DeleteFunc(records, func(r worker.KeyRecord) bool {
+			return r.State != worker.KeyUnknown && r.OpenConversationID != f.conversation
+		})
 	}
 	for i, r := range records {
 		v := viewKey(r)
@@ -74,6 +82,7 @@ func (v keyView) print(w io.Writer, now time.Time) error {
 		}
 	}
 	line("robot", v.RobotCode)
+	line("chat", v.Conversation.String())
 	line("state", v.State)
 	if v.State == worker.KeyUnknown.String() {
 		line("", "No worker has taken this key in, or it is longer ago than worker.ledgerRetention. It may still be")

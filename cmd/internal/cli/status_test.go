@@ -88,9 +88,9 @@ func TestStatusView(t *testing.T) {
 			{App: "main", Rate: rateOf(20), RateShare: 0.5, Slots: 7, Backoff: 2, Later: 1, Outbox: 3, LastRecall: timeAt(now.Add(-2 * time.Second)),
 				Total: statusCounts{12_350, 2345, 20, 9900, 84, 1},
 				Groups: []statusGroup{
-					{"", "dingone", statusCounts{1000, 995, 0, 5, 0, 0}},
-					{"coupon", "dingone", statusCounts{350, 350, 0, 0, 0, 0}},
-					{"coupon", "dingue4kfzdxbyn0pjqd", statusCounts{11_000, 1000, 20, 9895, 84, 1}},
+					{Incident: "", RobotCode: "dingone", statusCounts: statusCounts{1000, 995, 0, 5, 0, 0}},
+					{Incident: "coupon", RobotCode: "dingone", statusCounts: statusCounts{350, 350, 0, 0, 0, 0}},
+					{Incident: "coupon", RobotCode: "dingue4kfzdxbyn0pjqd", statusCounts: statusCounts{11_000, 1000, 20, 9895, 84, 1}},
 				}},
 			{App: "held", RateShare: 1, Hold: &statusHold{"invalid.client", "check the key", now.Add(-90 * time.Second), now.Add(25 * time.Second)}},
 			{App: "free", Rate: rateOf(0), RateShare: 1,
@@ -157,7 +157,7 @@ func TestClipView(t *testing.T) {
 		"one word":     {"onetwothreefour\n", 24, 5, "onetwothreefour\n"},
 		"exact":        {"one two\n", 24, 7, "one two\n"},
 		"not ASCII":    {"ééé ééé ééé\n", 24, 7, "ééé ééé\nééé\n"},
-		"too many":     {"1\n2\n3\n4\n5\n", 5, 80, "1\n2\n3\n... and 2 lines; look closer with --app, --incident or --robot\n"},
+		"too many":     {"1\n2\n3\n4\n5\n", 5, 80, "1\n2\n3\n... and 2 lines; look closer with --app, --incident, --robot or --conversation\n"},
 		"just enough":  {"1\n2\n3\n", 5, 80, "1\n2\n3\n"},
 		"no such size": {"1\n2\n3\n", 0, 80, "1\n2\n3\n"},
 	} {

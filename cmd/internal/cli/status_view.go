@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"dingrecall/config"
+	"dingrecall/tasks"
 	"dingrecall/worker"
 )
 
@@ -53,6 +54,7 @@ type (
 	statusGroup struct {
 		Incident  string `json:"incident"`
 		RobotCode string `json:"robotCode"`
+		tasks.Conversation
 		statusCounts
 	}
 	statusCounts struct {
@@ -84,7 +86,7 @@ func (a *app) readStatus(ctx context.Context, cfg *config.Config, rdb *redis.Cli
 	if err != nil {
 		return statusView{}, err
 	}
-	view := statusView{At: a.Now(), Workers: workers, Apps: []statusApp{}, filtered: f.app != "" || f.incident != "" || f.robot != ""}
+	view := statusView{At: a.Now(), Workers: workers, Apps: []statusApp{}, filtered: f.app != "" || f.incident != "" || f.robot != "" || f.conversation != ""}
 	for _, app := range st.Apps {
 		if f.app != "" && f.app != app.App {
 			continue
@@ -127,8 +129,11 @@ func viewApp(app worker.AppStatus, f statusFlags) statusApp {
 		if (f.incident != "" && f.incident != g.Incident) || (f.robot != "" && f.robot != g.RobotCode) {
 			continue
 		}
+		if f.conversation != "" && f.conversation != g.OpenConversationID {
+			continue
+		}
 		c := statusCounts{g.Counts.Accepted, g.Counts.Waiting, g.Counts.Bound, g.Counts.Recalled, g.Counts.Dead, g.Counts.Cancelled}
-		out.Groups = append(out.Groups, statusGroup{g.Incident, g.RobotCode, c})
+		out.Groups = append(out.Groups, statusGroup{g.Incident, g.RobotCode, tasks.Conversation(g.Conversation), c})
 		out.Total.add(c)
 	}
 	return out
@@ -255,6 +260,14 @@ func (s statusApp) describe(now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
+// target is whose keys the group counts, for a person.
+func (g statusGroup) target() string {
+	if where := g.Conversation.String(); where != "" {
+		return g.RobotCode + " " + where
+	}
+	return g.RobotCode
+}
+
 // table lists the robots below their incident.
 func (s statusApp) table() *table {
 	t := newTable("INCIDENT AND ROBOT", ">WAITING", ">BOUND", ">RECALLED", ">DEAD", ">CANCELLED", ">TOTAL", ">DONE")
@@ -268,7 +281,7 @@ func (s statusApp) table() *table {
 			}
 			t.row(name)
 		}
-		t.row(append([]string{"  " + g.RobotCode}, g.cells()...)...)
+		t.row(append([]string{"  " + g.target()}, g.cells()...)...)
 	}
 	if len(s.Groups) > 1 {
 		t.row(append([]string{"all"}, s.Total.cells()...)...)

@@ -114,7 +114,7 @@ func (a *app) handOver(ctx context.Context, cfg *config.Config, in *keyInput, rd
 	if err != nil {
 		return a.explainPartial(ctx, cfg, in, n, err)
 	}
-	fmt.Fprintf(a.Out, "%s of %s handed over in %s, incident %s", counted(n, "key", "keys"), counted(len(in.summary.Robots), "robot", "robots"),
+	fmt.Fprintf(a.Out, "%s of %s handed over in %s, incident %s", counted(n, "key", "keys"), in.robots(),
 		counted(feed.submissions, "submission", "submissions"), in.incident)
 	if feed.alreadyQueued > 0 {
 		fmt.Fprintf(a.Out, "; %s in the queue already", counted(feed.alreadyQueued, "was", "were"))

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,10 +15,10 @@ import (
 	"dingrecall/tasks"
 )
 
-// maxBuffered is how many keys a feeder holds back, over all robots, to fill submissions up: a bound on memory.
+// maxBuffered is how many keys a feeder holds back, over all targets, to fill submissions up: a bound on memory.
 const maxBuffered = 50_000
 
-// feeder hands the keys of a file to the queue, in submissions of one robot. What it makes of a file depends on nothing but the
+// feeder hands the keys of a file to the queue, in submissions of one target. What it makes of a file depends on nothing but the
 // file and the names, so that the same file twice makes the same submissions.
 type feeder struct {
 	client   *tasks.Client
@@ -27,7 +30,7 @@ type feeder struct {
 	submissions   int
 	alreadyQueued int
 
-	robots   map[string]*feedBuffer
+	targets  map[keyfile.Target]*feedBuffer
 	buffered int
 }
 
@@ -38,10 +41,10 @@ type feedBuffer struct {
 
 // feed submits all keys of the file, each once. On an error those that were handed over stay so.
 func (f *feeder) feed(ctx context.Context, file *keyfile.File) error {
-	f.robots = map[string]*feedBuffer{}
+	f.targets = map[keyfile.Target]*feedBuffer{}
 	var seen keyfile.Set
 	err := file.Each(ctx, func(r keyfile.Row) error {
-		if !seen.Add(r.RobotCode, r.Key) {
+		if !seen.Add(r.Target(), r.Key) {
 			return nil
 		}
 		return f.add(ctx, r)
@@ -53,15 +56,15 @@ func (f *feeder) feed(ctx context.Context, file *keyfile.File) error {
 }
 
 func (f *feeder) add(ctx context.Context, r keyfile.Row) error {
-	b := f.robots[r.RobotCode]
+	b := f.targets[r.Target()]
 	if b == nil {
 		b = &feedBuffer{}
-		f.robots[r.RobotCode] = b
+		f.targets[r.Target()] = b
 	}
 	b.keys, b.sentAt = append(b.keys, r.Key), append(b.sentAt, r.SentAt)
 	f.buffered++
 	if len(b.keys) == tasks.MaxKeysPerSubmission {
-		return f.flush(ctx, r.RobotCode)
+		return f.flush(ctx, r.Target())
 	}
 	if f.buffered >= maxBuffered {
 		return f.flushAll(ctx)
@@ -70,25 +73,24 @@ func (f *feeder) add(ctx context.Context, r keyfile.Row) error {
 }
 
 func (f *feeder) flushAll(ctx context.Context) error {
-	names := make([]string, 0, len(f.robots))
-	for robot := range f.robots {
-		names = append(names, robot)
-	}
-	slices.Sort(names)
-	for _, robot := range names {
-		if err := f.flush(ctx, robot); err != nil {
+	all := slices.Collect(maps.Keys(f.targets))
+	slices.SortFunc(all, func(a, b keyfile.Target) int {
+		return cmp.Or(strings.Compare(a.RobotCode, b.RobotCode), strings.Compare(a.Chat, b.Chat), strings.Compare(a.OpenConversationID, b.OpenConversationID))
+	})
+	for _, target := range all {
+		if err := f.flush(ctx, target); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *feeder) flush(ctx context.Context, robot string) error {
-	b := f.robots[robot]
+func (f *feeder) flush(ctx context.Context, to keyfile.Target) error {
+	b := f.targets[to]
 	if len(b.keys) == 0 {
 		return nil
 	}
-	receipt, err := f.client.Recall(ctx, robot, b.keys,
+	receipt, err := f.client.Recall(ctx, to.RobotCode, b.keys, tasks.InConversation(to.Conversation),
 		tasks.SentAts(b.sentAt), tasks.Incident(f.incident), tasks.WithClass(f.class))
 	var partial *tasks.PartialError
 	if errors.As(err, &partial) {
@@ -98,7 +100,7 @@ func (f *feeder) flush(ctx context.Context, robot string) error {
 	f.alreadyQueued += receipt.AlreadyQueued
 	f.queued(receipt.TaskIDs)
 	if err != nil {
-		return fmt.Errorf("handing keys of robot %s to the queue: %w", robot, err)
+		return fmt.Errorf("handing keys of robot %s to the queue: %w", to, err)
 	}
 	f.submitted.Add(int64(receipt.Keys))
 	f.buffered -= len(b.keys)

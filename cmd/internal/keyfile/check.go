@@ -2,13 +2,15 @@ package keyfile
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
 // KeptBad is how many bad lines a Summary keeps; the others are only counted.
 const KeptBad = 20
 
-// BucketSize is the resolution of RobotSummary.Sent.
+// BucketSize is the resolution of TargetSummary.Sent.
 const BucketSize = 5 * time.Minute
 
 // Summary is what Check found in a file.
@@ -17,24 +19,24 @@ type Summary struct {
 	Format     Format
 	Compressed bool
 	Rows       int // good lines
-	Distinct   int // different keys, counted per robot
-	Duplicates int // rows whose key an earlier row of the same robot has: Rows - Distinct
+	Distinct   int // different keys, counted per target
+	Duplicates int // rows whose key an earlier row of the same target has: Rows - Distinct
 	Skipped    int // good lines that Options.Skip leaves out; not among Rows
 	Comments   int // lines skipped as comments
 	Blank      int // lines skipped as empty
 	BadLines   int
 	Bad        []Bad // the first KeptBad of them, without Raw
 
-	Robots map[string]*RobotSummary
+	Targets map[Target]*TargetSummary
 
 	// Of the distinct keys. Oldest and Newest are zero where no key says when it was sent.
 	Oldest, Newest time.Time
 	WithoutSentAt  int
 }
 
-// RobotSummary is what Check found of one robot. It speaks of distinct keys; where a key is there more than once, its
+// TargetSummary is what Check found of one target. It speaks of distinct keys; where a key is there more than once, its
 // first row counts.
-type RobotSummary struct {
+type TargetSummary struct {
 	Keys          int
 	WithoutSentAt int
 	// Sent counts the keys by the moment of sending, rounded down to BucketSize (the map's keys are epoch seconds).
@@ -46,11 +48,11 @@ type RobotSummary struct {
 //
 // Memory: 16 bytes and a map's overhead for each distinct key.
 func Check(ctx context.Context, f *File, bad func(Bad) error) (Summary, error) {
-	s := Summary{Name: f.Name(), Format: f.Format(), Compressed: f.Compressed(), Robots: make(map[string]*RobotSummary)}
+	s := Summary{Name: f.Name(), Format: f.Format(), Compressed: f.Compressed(), Targets: make(map[Target]*TargetSummary)}
 	var seen Set
 	n, err := f.pass(ctx, func(r Row) error {
 		s.Rows++
-		if !seen.Add(r.RobotCode, r.Key) {
+		if !seen.Add(r.Target(), r.Key) {
 			s.Duplicates++
 			return nil
 		}
@@ -79,21 +81,41 @@ func Check(ctx context.Context, f *File, bad func(Bad) error) (Summary, error) {
 	return s, nil
 }
 
-func (s *Summary) addKey(r Row) {
-	robot := s.Robots[r.RobotCode]
-	if robot == nil {
-		robot = &RobotSummary{Sent: make(map[int64]int)}
-		s.Robots[r.RobotCode] = robot
+// Robots gives the robotCodes of the file, sorted.
+func (s *Summary) Robots() []string {
+	seen := make(map[string]bool)
+	for t := range s.Targets {
+		seen[t.RobotCode] = true
 	}
-	robot.Keys++
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// Conversations is how many groups and private chats the file has keys of.
+func (s *Summary) Conversations() int {
+	n := 0
+	for t := range s.Targets {
+		if t.Chat != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Summary) addKey(r Row) {
+	target := s.Targets[r.Target()]
+	if target == nil {
+		target = &TargetSummary{Sent: make(map[int64]int)}
+		s.Targets[r.Target()] = target
+	}
+	target.Keys++
 	if !r.HasSentAt {
-		robot.WithoutSentAt++
+		target.WithoutSentAt++
 		s.WithoutSentAt++
 		return
 	}
 	size := int64(BucketSize / time.Second)
 	at := r.SentAt.Unix()
-	robot.Sent[at-at%size]++ // moments before 1973 are refused, so that this rounds down
+	target.Sent[at-at%size]++ // moments before 1973 are refused, so that this rounds down
 	if s.Oldest.IsZero() || r.SentAt.Before(s.Oldest) {
 		s.Oldest = r.SentAt
 	}

@@ -24,7 +24,7 @@ func TestCheck(t *testing.T) {
 		"c,r2,\n" +
 		"d,r2,soon\n" +
 		"done,r1,\n"
-	f := open(t, content, Options{Skip: func(_, key string) bool { return key == "done" }})
+	f := open(t, content, Options{Skip: func(_ Target, key string) bool { return key == "done" }})
 	var seen []Bad
 	got, err := Check(context.Background(), f, func(b Bad) error {
 		b.Raw = bytes.Clone(b.Raw)
@@ -38,9 +38,9 @@ func TestCheck(t *testing.T) {
 	nine := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 	want := Summary{
 		Name: f.Name(), Format: FormatCSV, Rows: 5, Distinct: 4, Duplicates: 1, Skipped: 1, Comments: 1, Blank: 1, BadLines: 1, Bad: []Bad{bad},
-		Robots: map[string]*RobotSummary{
-			"r1": {Keys: 2, Sent: map[int64]int{nine.Unix(): 2}},
-			"r2": {Keys: 2, WithoutSentAt: 1, Sent: map[int64]int{nine.Unix() + 300: 1}},
+		Targets: map[Target]*TargetSummary{
+			{RobotCode: "r1"}: {Keys: 2, Sent: map[int64]int{nine.Unix(): 2}},
+			{RobotCode: "r2"}: {Keys: 2, WithoutSentAt: 1, Sent: map[int64]int{nine.Unix() + 300: 1}},
 		},
 		Oldest: nine, Newest: nine.Add(5 * time.Minute), WithoutSentAt: 1,
 	}
@@ -143,13 +143,13 @@ func TestSetAsideAndMend(t *testing.T) {
 func TestSet(t *testing.T) {
 	t.Parallel()
 	var s Set
-	if s.Has("r", "a") || s.Len() != 0 {
+	if s.Has(Target{RobotCode: "r"}, "a") || s.Len() != 0 {
 		t.Error("the empty set has something")
 	}
-	if !s.Add("r", "a") || s.Add("r", "a") || !s.Add("ra", "") || !s.Add("r", strings.Repeat("a", 512)) {
+	if !s.Add(Target{RobotCode: "r"}, "a") || s.Add(Target{RobotCode: "r"}, "a") || !s.Add(Target{RobotCode: "ra"}, "") || !s.Add(Target{RobotCode: "r"}, strings.Repeat("a", 512)) {
 		t.Error("Add is wrong about what is new")
 	}
-	if !s.Has("r", "a") || s.Has("", "ra") || s.Has("R", "a") || s.Len() != 3 {
+	if !s.Has(Target{RobotCode: "r"}, "a") || s.Has(Target{RobotCode: ""}, "ra") || s.Has(Target{RobotCode: "R"}, "a") || s.Len() != 3 {
 		t.Error("Has is wrong")
 	}
 }

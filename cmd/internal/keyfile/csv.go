@@ -12,17 +12,20 @@ const separators = ",;\t"
 
 // columns says where in a CSV row the cells of interest are; -1 means there is none.
 type columns struct {
-	sep                byte
-	key, robot, sentAt int
+	sep                                    byte
+	key, robot, chat, conversation, sentAt int
 }
 
-var noColumns = columns{sep: ',', key: -1, robot: -1, sentAt: -1}
+var noColumns = columns{sep: ',', key: -1, robot: -1, chat: -1, conversation: -1, sentAt: -1}
 
 // The names of a column, best first. Compared without case, blanks, "_" and "-".
 var (
 	keyNames    = []string{"processquerykey", "key"}
 	robotNames  = []string{"robotcode", "robot"}
 	sentAtNames = []string{"sentat", "senttime", "sendtime"}
+
+	conversationNames = []string{"openconversationid", "conversationid"}
+	chatNames         = []string{"chat", "chattype"}
 )
 
 // parseHeader finds the columns in the first line of a CSV file. Its error is a reason to be shown after the file's name.
@@ -55,6 +58,12 @@ func parseHeader(line string) (columns, error) {
 			return noColumns, err
 		}
 		if cols.sentAt, err = columnOf(names, sentAtNames); err != nil {
+			return noColumns, err
+		}
+		if cols.conversation, err = columnOf(names, conversationNames); err != nil {
+			return noColumns, err
+		}
+		if cols.chat, err = columnOf(names, chatNames); err != nil {
 			return noColumns, err
 		}
 		return cols, nil
@@ -194,14 +203,13 @@ func (s *scanner) csvLine(line []byte) error {
 		s.counts.blank++ // spreadsheets leave such rows at the end
 		return nil
 	}
-	var robot, sentAt []byte
-	if cols.robot >= 0 && cols.robot < len(cells) {
-		robot = trimBlanks(cells[cols.robot])
+	cell := func(i int) []byte {
+		if i < 0 || i >= len(cells) {
+			return nil
+		}
+		return trimBlanks(cells[i])
 	}
-	if cols.sentAt >= 0 && cols.sentAt < len(cells) {
-		sentAt = trimBlanks(cells[cols.sentAt])
-	}
-	return s.emit(at, line, key, robot, sentAt, false)
+	return s.emit(at, line, parts{key: key, robot: cell(cols.robot), chat: cell(cols.chat), conversation: cell(cols.conversation), sentAt: cell(cols.sentAt)})
 }
 
 // joinLines appends lines to one whose quote is open, until it closes. Where it does not within MaxLineBytes, the lines

@@ -23,6 +23,7 @@ func TestDocumentedExamples(t *testing.T) {
 	}{
 		"plain":      {Options{Robot: "r"}, FormatPlain, []string{"2 " + k1 + " r -", "4 " + k3 + " r -"}, nil},
 		"columns":    {Options{}, FormatCSV, []string{"2 " + k1 + at, "3 " + k3 + at}, nil},
+		"chats":      {Options{}, FormatCSV, []string{"2 " + k1 + " " + robot + " - group cidKeBBLx5x7EeiodoA5w8Q+A==", "3 " + k3 + " " + robot + " -"}, nil},
 		"semicolons": {Options{}, FormatCSV, []string{"2 " + k1 + " " + robot + " -", "5 " + k3 + " " + robot + " -"}, nil},
 		"objects":    {Options{}, FormatNDJSON, []string{"1 " + k1 + at, "2 " + k3 + at}, nil},
 		"strings":    {Options{Robot: "r"}, FormatNDJSON, []string{"1 " + k1 + " r -", "2 " + k3 + " r -"}, nil},

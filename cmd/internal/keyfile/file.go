@@ -11,16 +11,21 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"dingrecall/tasks"
 )
 
 // Options fill in what a file does not say.
 type Options struct {
-	Format Format    // default: look at the file
-	Robot  string    // the robotCode of rows that have none; default: such rows are bad
-	SentAt time.Time // the moment of sending of rows that have none; zero: not known
+	Format Format // default: look at the file
+	Robot  string // the robotCode of rows that have none; default: such rows are bad
+	// Conversation is that of rows that name none; default: those are one-to-one. With a Chat alone it says of what kind the
+	// conversations are that rows name.
+	Conversation tasks.Conversation
+	SentAt       time.Time // the moment of sending of rows that have none; zero: not known
 
 	// Skip leaves out rows, in every pass: those that an earlier report has as recalled, say. Default: none.
-	Skip func(robotCode, key string) bool
+	Skip func(of Target, key string) bool
 
 	Now     func() time.Time // judges moments that lie in the future; default time.Now. Asked once, so that all passes agree
 	Stdin   io.Reader        // what the path "-" reads; default os.Stdin
@@ -37,9 +42,10 @@ type File struct {
 	gz     bool
 	layout layout
 	robot  string
+	where  tasks.Conversation
 	sentAt time.Time
 	now    time.Time
-	skip   func(robotCode, key string) bool
+	skip   func(of Target, key string) bool
 }
 
 // StdinName is what standard input is called in messages.
@@ -51,7 +57,7 @@ func Open(path string, opts Options) (_ *File, err error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	f := &File{path: path, robot: opts.Robot, now: opts.Now(), skip: opts.Skip}
+	f := &File{path: path, robot: opts.Robot, where: opts.Conversation, now: opts.Now(), skip: opts.Skip}
 	if err := f.setDefaults(opts); err != nil {
 		return nil, err
 	}
@@ -77,6 +83,9 @@ func Open(path string, opts Options) (_ *File, err error) {
 	}
 	if !f.layout.mayHaveRobot() && f.robot == "" {
 		return nil, f.fail("says nowhere which robot sent the messages: give its robotCode with --robot")
+	}
+	if err := f.layout.checkWhere(f.where); err != nil {
+		return nil, err
 	}
 	return f, nil
 }

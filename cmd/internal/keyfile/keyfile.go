@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"dingrecall/tasks"
 )
 
 // Format says how the lines of a file are written. Compression is not part of it: gzip is always recognised by its first
@@ -43,12 +45,16 @@ const MaxLineBytes = 1 << 20
 
 // Row is one key of a file.
 type Row struct {
-	Line      int       // where it begins in the (uncompressed) file, from 1
-	Key       string    // the processQueryKey, as it stands in the file
-	RobotCode string    // from the row, else Options.Robot
-	SentAt    time.Time // from the row, else Options.SentAt; to the millisecond, in UTC; zero where HasSentAt is false
-	HasSentAt bool
+	Line               int       // where it begins in the (uncompressed) file, from 1
+	Key                string    // the processQueryKey, as it stands in the file
+	RobotCode          string    // from the row, else Options.Robot
+	tasks.Conversation           // from the row, else Options.Conversation; zero for one-to-one messages
+	SentAt             time.Time // from the row, else Options.SentAt; to the millisecond, in UTC; zero where HasSentAt is false
+	HasSentAt          bool
 }
+
+// Target gives whose key the row has.
+func (r Row) Target() Target { return Target{r.RobotCode, r.Conversation} }
 
 // Bad is a line that is no row.
 type Bad struct {

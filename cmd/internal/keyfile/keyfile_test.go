@@ -116,7 +116,11 @@ func rowText(r Row) string {
 	if r.HasSentAt {
 		sentAt = r.SentAt.Format(time.RFC3339Nano)
 	}
-	return strings.Join([]string{strconv.Itoa(r.Line), r.Key, r.RobotCode, sentAt}, " ")
+	parts := []string{strconv.Itoa(r.Line), r.Key, r.RobotCode, sentAt}
+	if r.Chat != "" || r.OpenConversationID != "" {
+		parts = append(parts, r.Chat, r.OpenConversationID)
+	}
+	return strings.Join(parts, " ")
 }
 
 func badText(b Bad) string { return strconv.Itoa(b.Line) + " " + b.Reason }

@@ -9,7 +9,7 @@ import (
 // Where a logged answer may be: the line's object itself, or one level down under one of these names.
 var (
 	answerNames  = map[string]bool{"body": true, "response": true, "result": true, "data": true, "resp": true}
-	requestNames = map[string]bool{"request": true, "req": true} // a robotCode may be here
+	requestNames = map[string]bool{"request": true, "req": true} // a robotCode and an openConversationId may be here
 )
 
 // Fields in which loggers write the time of a line, best first.
@@ -28,7 +28,7 @@ func (s *scanner) jsonLine(line []byte) error {
 	}
 	switch text[0] {
 	case '"':
-		return s.emit(at, line, unquote(text), nil, nil, false)
+		return s.emit(at, line, parts{key: unquote(text)})
 	case '{':
 	default:
 		return s.badLine(at, line, "neither a JSON object nor a JSON string")
@@ -43,17 +43,20 @@ func (s *scanner) jsonLine(line []byte) error {
 		return s.badLine(at, line, reason)
 	}
 	sentAt, logTime := found.moment()
-	return s.emit(at, line, key, found.robot(), sentAt, logTime)
+	return s.emit(at, line, parts{key: key, robot: found.robot(), chat: firstSet(found.chats[:]), conversation: firstSet(found.conversations[:]),
+		sentAt: sentAt, logTime: logTime})
 }
 
 // fields are the members of interest of an object, outer before nested. An empty one is missing.
 type fields struct {
-	keys      [2]value // processQueryKey, outer and nested
-	alias     value    // key, outer only: nested it may mean anything
-	robots    [2]value // by rank in robotNames
-	sentAts   [3]value // by rank in sentAtNames
-	logTimes  [3]value // by rank in logTimeNames
-	wrongKind string   // the first field of interest that is neither text nor number
+	keys          [2]value // processQueryKey, outer and nested
+	alias         value    // key, outer only: nested it may mean anything
+	robots        [2]value // by rank in robotNames
+	chats         [2]value // by rank in chatNames
+	conversations [2]value // by rank in conversationNames
+	sentAts       [3]value // by rank in sentAtNames
+	logTimes      [3]value // by rank in logTimeNames
+	wrongKind     string   // the first field of interest that is neither text nor number
 }
 
 type value struct {
@@ -98,8 +101,11 @@ func (f *fields) collect(object []byte, outer bool) {
 	for _, raw := range requests {
 		if raw = embedded(raw); raw != nil {
 			members(raw, func(name, raw []byte) {
-				if string(fold(room[:0], name)) == robotNames[0] {
+				switch string(fold(room[:0], name)) {
+				case robotNames[0]:
 					f.robots[0].offer(f.scalar(robotNames[0], raw))
+				case conversationNames[0]:
+					f.conversations[0].offer(f.scalar(conversationNames[0], raw))
 				}
 			})
 		}
@@ -109,6 +115,8 @@ func (f *fields) collect(object []byte, outer bool) {
 func (f *fields) takeRest(name, raw []byte) {
 	f.take(robotNames, f.robots[:], name, raw)
 	f.take(sentAtNames, f.sentAts[:], name, raw)
+	f.take(chatNames, f.chats[:], name, raw)
+	f.take(conversationNames, f.conversations[:], name, raw)
 	f.take(logTimeNames, f.logTimes[:], name, raw)
 }
 
@@ -128,7 +136,7 @@ func (f *fields) scalar(name string, raw []byte) []byte {
 	case c == '-' || '0' <= c && c <= '9':
 		return raw
 	case c == 'n':
-	case f.wrongKind == "" && (name == keyNames[0] || name == robotNames[0] || name == sentAtNames[0]):
+	case f.wrongKind == "" && (name == keyNames[0] || name == robotNames[0] || name == sentAtNames[0] || name == conversationNames[0]):
 		f.wrongKind = name
 	}
 	return nil

@@ -130,7 +130,7 @@ func TestSentAt(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	content := "processQueryKey,robotCode,sentAt\na,,\nb,r,2026-11-23T08:00:00Z\nc,r,\n"
-	skip := func(robot, key string) bool { return robot == "r" && key == "c" }
+	skip := func(of Target, key string) bool { return of == Target{RobotCode: "r"} && key == "c" }
 	f := open(t, content, Options{Robot: "d", SentAt: testNow.Add(-time.Hour).In(time.FixedZone("", 3600)), Skip: skip})
 	rows, bad := scan(t, f)
 	equal(t, "rows", rows, []string{"2 a d 2026-11-23T09:00:00Z", "3 b r 2026-11-23T08:00:00Z"})

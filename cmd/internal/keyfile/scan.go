@@ -80,23 +80,32 @@ func (s *scanner) plainLine(line []byte) error {
 			return s.badLine(s.lines.number, line, "this is no bare key, as the lines before it are; if it is meant as one, name the format with --format plain")
 		}
 	}
-	return s.emit(s.lines.number, line, key, nil, nil, false)
+	return s.emit(s.lines.number, line, parts{key: key})
 }
 
-// emit checks the parts of a row and hands it out, or the line as bad. An empty part is one that the row does not have.
-func (s *scanner) emit(at int, line, key, robot, sentAt []byte, logTime bool) error {
+// parts are the texts of a row. An empty one is one that the row does not have.
+type parts struct {
+	key, robot, chat, conversation, sentAt []byte
+	logTime                                bool // sentAt is the time of a log line
+}
+
+// emit checks the parts of a row and hands it out, or the line as bad.
+func (s *scanner) emit(at int, line []byte, p parts) error {
 	row := Row{Line: at}
 	var reason string
-	if row.Key, reason = s.values.key(key); reason != "" {
+	if row.Key, reason = s.values.key(p.key); reason != "" {
 		return s.badLine(at, line, reason)
 	}
-	if row.RobotCode, reason = s.values.robot(robot); reason != "" {
+	if row.RobotCode, reason = s.values.robot(p.robot); reason != "" {
 		return s.badLine(at, line, reason)
 	}
-	if row.SentAt, reason = s.values.sentAt(sentAt, logTime); reason != "" {
+	if row.Conversation, reason = s.values.conversation(p.chat, p.conversation); reason != "" {
 		return s.badLine(at, line, reason)
 	}
-	if s.f.skip != nil && s.f.skip(row.RobotCode, row.Key) {
+	if row.SentAt, reason = s.values.sentAt(p.sentAt, p.logTime); reason != "" {
+		return s.badLine(at, line, reason)
+	}
+	if s.f.skip != nil && s.f.skip(row.Target(), row.Key) {
 		s.counts.skipped++
 		return nil
 	}

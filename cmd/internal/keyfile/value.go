@@ -27,6 +27,10 @@ type values struct {
 	now           time.Time
 	defaultRobot  string
 	defaultSentAt time.Time
+	where         tasks.Conversation // of rows that name none
+
+	lastChat, lastID []byte // of the last row with a conversation
+	lastConversation tasks.Conversation
 
 	robots     map[string]string // each robotCode once, however many rows have it
 	lastMoment []byte
@@ -34,7 +38,7 @@ type values struct {
 }
 
 func (v *values) init(f *File) {
-	v.now, v.defaultRobot, v.defaultSentAt = f.now, f.robot, f.sentAt
+	v.now, v.defaultRobot, v.defaultSentAt, v.where = f.now, f.robot, f.sentAt, f.where
 	v.robots = make(map[string]string)
 }
 

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"slices"
 	"sort"
 	"time"
 
@@ -38,7 +39,9 @@ type Plan struct {
 	Skipped    int `json:"skipped"` // rows left out because an earlier report has them as recalled
 	BadLines   int `json:"badLines"`
 	Robots     int `json:"robots"`
-	Calls      int `json:"calls"` // that will be made: full ones, in time
+	// Conversations is how many groups and private chats the keys are of; one-to-one messages have none.
+	Conversations int `json:"conversations,omitempty"`
+	Calls         int `json:"calls"` // that will be made: full ones, in time
 
 	Closed        int       `json:"windowClosed"`      // keys whose window is closed already: no call is spent on them
 	TooLate       int       `json:"windowTooLate"`     // keys whose window closes before their turn comes
@@ -56,24 +59,25 @@ type Plan struct {
 
 // AppPlan is one app's part of a Plan.
 type AppPlan struct {
-	App          string  `json:"app"`
-	Robots       int     `json:"robots"`
-	Keys         int     `json:"keys"`
-	Calls        int     `json:"calls"`
-	Rate         float64 `json:"callsPerSecond"` // 0: not limited
-	Seconds      float64 `json:"seconds"`
-	Closed       int     `json:"windowClosed"`
-	TooLate      int     `json:"windowTooLate"`
-	MonthlyCalls int     `json:"monthlyCalls,omitempty"` // 0: not known
+	App           string  `json:"app"`
+	Robots        int     `json:"robots"`
+	Conversations int     `json:"conversations,omitempty"` // as in Plan
+	Keys          int     `json:"keys"`
+	Calls         int     `json:"calls"`
+	Rate          float64 `json:"callsPerSecond"` // 0: not limited
+	Seconds       float64 `json:"seconds"`
+	Closed        int     `json:"windowClosed"`
+	TooLate       int     `json:"windowTooLate"`
+	MonthlyCalls  int     `json:"monthlyCalls,omitempty"` // 0: not known
 	// BudgetPercent is Calls of MonthlyCalls, in percent; what was called earlier in the month is not known here.
 	BudgetPercent float64 `json:"budgetPercent,omitempty"`
 	// OverBudget is how many of Calls the month's budget does not cover, even if none of it was spent yet.
 	OverBudget int `json:"callsOverBudget,omitempty"`
 }
 
-// group is the keys of one robot that share a deadline.
+// group is the keys of one target that share a deadline.
 type group struct {
-	robot    string
+	target   keyfile.Target
 	deadline time.Time
 	keys     int
 }
@@ -86,24 +90,25 @@ func Make(in Input) Plan {
 	s := in.Summary
 	p := Plan{
 		Rows: s.Rows, Keys: s.Distinct, Duplicates: s.Duplicates, Skipped: s.Skipped, BadLines: s.BadLines,
-		Robots: len(s.Robots), WithoutSentAt: s.WithoutSentAt, Apps: []AppPlan{}, now: in.Now,
+		Robots: len(s.Robots()), Conversations: s.Conversations(), WithoutSentAt: s.WithoutSentAt, Apps: []AppPlan{}, now: in.Now,
 	}
-	apps := make(map[App][]string)
+	apps := make(map[App][]keyfile.Target)
 	var orphans []string
-	for robot, rs := range s.Robots {
-		app, ok := in.AppOf(robot)
+	for target, ts := range s.Targets {
+		app, ok := in.AppOf(target.RobotCode)
 		if !ok {
-			orphans = append(orphans, robot)
-			p.NoApp += rs.Keys
+			orphans = append(orphans, target.RobotCode)
+			p.NoApp += ts.Keys
 			continue
 		}
-		apps[app] = append(apps[app], robot)
+		apps[app] = append(apps[app], target)
 	}
 	sort.Strings(orphans)
+	orphans = slices.Compact(orphans)
 	p.NoAppRobots = len(orphans)
 	p.RobotsWithoutApp = orphans[:min(len(orphans), 10)]
-	for app, robots := range apps {
-		p.add(simulate(app, robots, in))
+	for app, targets := range apps {
+		p.add(simulate(app, targets, in))
 	}
 	sort.Slice(p.Apps, func(i, j int) bool { return p.Apps[i].App < p.Apps[j].App })
 	return p
@@ -120,13 +125,17 @@ func (p *Plan) add(a AppPlan, earliest time.Time) {
 	}
 }
 
-// simulate plays an app's calls through, earliest deadline first over all its robots: at the app's rate, full as far as a
-// robot has keys, and none for a key whose window is closed. Repeated calls are not foreseen: it is the best case. It also returns the first deadline still ahead.
-func simulate(app App, robots []string, in Input) (AppPlan, time.Time) {
-	a := AppPlan{App: app.Name, Robots: len(robots), Rate: app.Rate, MonthlyCalls: app.MonthlyCalls}
+// simulate plays an app's calls through, earliest deadline first over all its targets: at the app's rate, full as far as a
+// target has keys, and none for a key whose window is closed. Repeated calls are not foreseen: it is the best case. It also returns the first deadline still ahead.
+func simulate(app App, targets []keyfile.Target, in Input) (AppPlan, time.Time) {
+	own := keyfile.Summary{Targets: make(map[keyfile.Target]*keyfile.TargetSummary)}
+	for _, t := range targets {
+		own.Targets[t] = in.Summary.Targets[t]
+	}
+	a := AppPlan{App: app.Name, Robots: len(own.Robots()), Conversations: own.Conversations(), Rate: app.Rate, MonthlyCalls: app.MonthlyCalls}
 	var earliest time.Time
-	spare := make(map[string]int) // seats left in the robot's last call
-	for _, g := range groups(robots, in) {
+	spare := make(map[keyfile.Target]int) // seats left in the target's last call
+	for _, g := range groups(own, in) {
 		a.Keys += g.keys
 		if !g.deadline.After(in.Now) {
 			a.Closed += g.keys
@@ -135,12 +144,12 @@ func simulate(app App, robots []string, in Input) (AppPlan, time.Time) {
 		if earliest.IsZero() {
 			earliest = g.deadline
 		}
-		seated := min(g.keys, spare[g.robot])
+		seated := min(g.keys, spare[g.target])
 		rest := g.keys - seated
 		calls := min((rest+KeysPerCall-1)/KeysPerCall, callsBefore(g.deadline, app.Rate, in.Now)-a.Calls)
 		calls = max(calls, 0)
 		inTime := min(rest, calls*KeysPerCall)
-		spare[g.robot] += -seated + calls*KeysPerCall - inTime
+		spare[g.target] += -seated + calls*KeysPerCall - inTime
 		a.Calls += calls
 		a.TooLate += rest - inTime
 	}
@@ -163,23 +172,22 @@ func callsBefore(deadline time.Time, rate float64, now time.Time) int {
 	return int(min(deadline.Sub(now).Seconds()*rate, enough))
 }
 
-// groups returns the keys of an app's robots in the order their turns come.
-func groups(robots []string, in Input) []group {
+// groups returns the keys of an app's targets in the order their turns come.
+func groups(own keyfile.Summary, in Input) []group {
 	var all []group
-	for _, robot := range robots {
-		rs := in.Summary.Robots[robot]
+	for target, rs := range own.Targets {
 		for sent, n := range rs.Sent {
-			all = append(all, group{robot, time.Unix(sent, 0).Add(in.Window - in.Margin), n})
+			all = append(all, group{target, time.Unix(sent, 0).Add(in.Window - in.Margin), n})
 		}
 		if rs.WithoutSentAt > 0 {
-			all = append(all, group{robot, in.Now.Add(in.Window - in.Margin), rs.WithoutSentAt})
+			all = append(all, group{target, in.Now.Add(in.Window - in.Margin), rs.WithoutSentAt})
 		}
 	}
 	sort.Slice(all, func(i, j int) bool {
 		if !all[i].deadline.Equal(all[j].deadline) {
 			return all[i].deadline.Before(all[j].deadline)
 		}
-		return all[i].robot < all[j].robot
+		return all[i].target.String() < all[j].target.String()
 	})
 	return all
 }

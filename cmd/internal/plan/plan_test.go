@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"dingrecall/cmd/internal/keyfile"
+	"dingrecall/tasks"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // robot makes a summary of keys by their age.
-func robot(unknown int, byAge map[time.Duration]int) *keyfile.RobotSummary {
-	r := &keyfile.RobotSummary{Keys: unknown, WithoutSentAt: unknown, Sent: map[int64]int{}}
+func robot(unknown int, byAge map[time.Duration]int) *keyfile.TargetSummary {
+	r := &keyfile.TargetSummary{Keys: unknown, WithoutSentAt: unknown, Sent: map[int64]int{}}
 	for age, n := range byAge {
 		r.Sent[now.Add(-age).Unix()] += n
 		r.Keys += n
@@ -23,14 +24,21 @@ func robot(unknown int, byAge map[time.Duration]int) *keyfile.RobotSummary {
 	return r
 }
 
-func summary(robots map[string]*keyfile.RobotSummary) keyfile.Summary {
-	s := keyfile.Summary{Robots: robots}
-	for _, r := range robots {
+func summary(robots map[string]*keyfile.TargetSummary) keyfile.Summary {
+	s := keyfile.Summary{Targets: map[keyfile.Target]*keyfile.TargetSummary{}}
+	for name, r := range robots {
+		s.Targets[targetOf(name)] = r
 		s.Distinct += r.Keys
 		s.WithoutSentAt += r.WithoutSentAt
 	}
 	s.Rows = s.Distinct
 	return s
+}
+
+// targetOf reads "robot", or "robot group id".
+func targetOf(name string) keyfile.Target {
+	part := append(strings.Split(name, " "), "", "")
+	return keyfile.Target{RobotCode: part[0], Conversation: tasks.Conversation{Chat: part[1], OpenConversationID: part[2]}}
 }
 
 func one(a App) func(string) (App, bool) { return func(string) (App, bool) { return a, true } }
@@ -39,7 +47,7 @@ func TestMake(t *testing.T) {
 	t.Parallel()
 	const h, m = time.Hour, time.Minute
 	type keys = map[time.Duration]int
-	type robots = map[string]*keyfile.RobotSummary
+	type robots = map[string]*keyfile.TargetSummary
 	tests := []struct {
 		name   string
 		app    App
@@ -57,6 +65,9 @@ func TestMake(t *testing.T) {
 			calls: 2, seconds: 0.1, percent: 0.04, deadline: 23 * h},
 		{name: "a call is of one robot", app: App{Rate: 20}, robots: robots{"r1": robot(0, keys{h: 10}), "r2": robot(0, keys{h: 10})},
 			calls: 2, seconds: 0.1, deadline: 23 * h},
+		{name: "a call is of one conversation", app: App{Rate: 20},
+			robots: robots{"r": robot(0, keys{h: 10}), "r group c": robot(0, keys{h: 25}), "r group d": robot(0, keys{h: 1}), "r private c": robot(0, keys{h: 1})},
+			calls:  5, seconds: 0.25, deadline: 23 * h},
 		{name: "a call may hold keys of several moments", app: App{Rate: 20}, robots: robots{"r": robot(5, keys{h: 10, 2 * h: 3, 3 * h: 2})},
 			calls: 1, seconds: 0.05, deadline: 21 * h},
 		{name: "the demo", app: App{Rate: 20, MonthlyCalls: 5000}, robots: robots{"r": robot(20000, nil)},
@@ -111,7 +122,7 @@ func near(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 }
 
 // two apps, and a robot of none.
 func several() Plan {
-	s := summary(map[string]*keyfile.RobotSummary{
+	s := summary(map[string]*keyfile.TargetSummary{
 		"r1": robot(0, map[time.Duration]int{time.Hour: 12_345, 25 * time.Hour: 17}),
 		"r2": robot(30, nil),
 		"x1": robot(0, map[time.Duration]int{24*time.Hour - 5*time.Minute: 6020}),
@@ -211,6 +222,26 @@ func TestWords(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := group3(n); got != want {
 			t.Errorf("group3(%d) is %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestConversationsAreTold(t *testing.T) {
+	t.Parallel()
+	s := summary(map[string]*keyfile.TargetSummary{
+		"r": robot(0, map[time.Duration]int{time.Hour: 30}), "r group c": robot(0, map[time.Duration]int{time.Hour: 3}), "r private c": robot(0, map[time.Duration]int{time.Hour: 1}),
+	})
+	p := Make(Input{Summary: s, Now: now, AppOf: one(App{Name: "main", Rate: 20})})
+	if p.Robots != 1 || p.Conversations != 2 || p.Calls != 4 || p.Apps[0].Robots != 1 || p.Apps[0].Conversations != 2 {
+		t.Errorf("%+v", p)
+	}
+	var buf bytes.Buffer
+	if err := p.Render(&buf); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"robots      1, in 2 groups and private chats\n", "one robot a call, and one conversation", "34 keys of 1 robot, in 2 groups and private chats: 4 calls"} {
+		if !strings.Contains(buf.String(), want) {
+			t.Errorf("%q is not in\n%s", want, buf.String())
 		}
 	}
 }

@@ -32,8 +32,12 @@ func (p Plan) Render(w io.Writer) error {
 	if p.Skipped > 0 {
 		line("left out", "%s that the earlier report has as recalled", plural(p.Skipped, "row", "rows"))
 	}
-	line("robots", "%s", group3(p.Robots))
-	line("calls", "%s (up to %d keys a call, one robot a call)", group3(p.Calls), KeysPerCall)
+	apart := ""
+	if p.Conversations > 0 {
+		apart = ", and one conversation"
+	}
+	line("robots", "%s%s", group3(p.Robots), inConversations(p.Conversations))
+	line("calls", "%s (up to %d keys a call, one robot a call%s)", group3(p.Calls), KeysPerCall, apart)
 	line("time", "%s", p.timeText())
 	if !p.Deadline.IsZero() {
 		line("windows", "the first one still open closes at %s, in %s", p.Deadline.In(p.now.Location()).Format(time.RFC3339), duration(p.Deadline.Sub(p.now)))
@@ -71,7 +75,7 @@ func (p Plan) timeText() string {
 }
 
 func (a AppPlan) text() string {
-	s := fmt.Sprintf("%s of %s: %s", plural(a.Keys, "key", "keys"), plural(a.Robots, "robot", "robots"), plural(a.Calls, "call", "calls"))
+	s := fmt.Sprintf("%s of %s%s: %s", plural(a.Keys, "key", "keys"), plural(a.Robots, "robot", "robots"), inConversations(a.Conversations), plural(a.Calls, "call", "calls"))
 	if a.Rate > 0 {
 		s += fmt.Sprintf(" at %s a second, about %s", number(a.Rate), duration(time.Duration(a.Seconds*float64(time.Second))))
 	}
@@ -79,6 +83,16 @@ func (a AppPlan) text() string {
 		s += fmt.Sprintf("; %s%% of the month's %s calls", percent(a.BudgetPercent), group3(a.MonthlyCalls))
 	}
 	return s
+}
+
+func inConversations(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return ", in 1 group or private chat"
+	}
+	return ", in " + group3(n) + " groups and private chats"
 }
 
 func (p Plan) warnings() string {

@@ -20,8 +20,8 @@ type Recalled struct {
 	Warning string      // one line, where the report's end is missing; else empty
 }
 
-// Has says whether the report has a key of a robot as recalled.
-func (r *Recalled) Has(robotCode, key string) bool { return r.Set.Has(robotCode, key) }
+// Has says whether the report has a key of a target as recalled.
+func (r *Recalled) Has(of keyfile.Target, key string) bool { return r.Set.Has(of, key) }
 
 // ReadRecalled reads the keys that the report at path has as recalled; 16 bytes are kept of each.
 //
@@ -42,7 +42,16 @@ func ReadRecalled(path string) (*Recalled, error) {
 }
 
 // where says in which columns of a report the reader finds what it needs.
-type where struct{ key, robot, state, width int }
+type where struct{ key, robot, state, chat, conversation, width int }
+
+// target gives whose key a row has. Reports of before there were conversations have no columns for them.
+func (w where) target(rec []string) keyfile.Target {
+	t := keyfile.Target{RobotCode: rec[w.robot]}
+	if w.chat >= 0 && w.conversation >= 0 {
+		t.Chat, t.OpenConversationID = rec[w.chat], rec[w.conversation]
+	}
+	return t
+}
 
 func readRecalled(in io.Reader) (*Recalled, error) {
 	br := bufio.NewReaderSize(in, 64<<10)
@@ -77,7 +86,7 @@ func readRecalled(in io.Reader) (*Recalled, error) {
 		}
 		r.Rows++
 		if rec[at.state] == StateRecalled {
-			r.Set.Add(rec[at.robot], rec[at.key])
+			r.Set.Add(at.target(rec), rec[at.key])
 		}
 	}
 }
@@ -98,7 +107,7 @@ func separator(br *bufio.Reader) rune {
 }
 
 func findColumns(header []string) (where, error) {
-	at := where{key: -1, robot: -1, state: -1, width: len(header)}
+	at := where{key: -1, robot: -1, state: -1, chat: -1, conversation: -1, width: len(header)}
 	for i, name := range header {
 		switch strings.TrimSpace(name) {
 		case "processQueryKey":
@@ -107,6 +116,10 @@ func findColumns(header []string) (where, error) {
 			at.robot = i
 		case "state":
 			at.state = i
+		case "chat":
+			at.chat = i
+		case "openConversationId":
+			at.conversation = i
 		}
 	}
 	if at.key < 0 || at.robot < 0 || at.state < 0 {

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"dingrecall/tasks"
 )
 
 // StateRecalled is the state of a key whose message was recalled. The other states are for people; nothing here reads them.
@@ -21,7 +23,8 @@ const StateRecalled = "recalled"
 
 // Columns are the columns of a report, in order.
 func Columns() []string {
-	return []string{"processQueryKey", "robotCode", "state", "code", "message", "requestId", "attempts", "sentAt", "finishedAt", "incident"}
+	return []string{"processQueryKey", "robotCode", "state", "code", "message", "requestId", "attempts", "sentAt", "finishedAt", "incident",
+		"ambiguous", "chat", "openConversationId"}
 }
 
 // timeFormat is RFC 3339 in UTC with milliseconds, which is as exact as the service and our own payloads are.
@@ -29,14 +32,16 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // Row is what became of one key.
 type Row struct {
-	Key, RobotCode string
-	State          string // StateRecalled, or another
-	Code, Message  string // why the key is not recalled; empty where it is
-	RequestID      string // of the last call with the key, where one was told
-	Attempts       int    // calls that carried the key
-	SentAt         time.Time
-	FinishedAt     time.Time // when the key came to its state; zero where it has not come to its last
-	Incident       string
+	Key, RobotCode     string
+	tasks.Conversation        // where the message was sent, unless one-to-one
+	State              string // StateRecalled, or another
+	Code, Message      string // why the key is not recalled; empty where it is
+	RequestID          string // of the last call with the key, where one was told
+	Attempts           int    // calls that carried the key
+	SentAt             time.Time
+	FinishedAt         time.Time // when the key came to its state; zero where it has not come to its last
+	Incident           string
+	Ambiguous          bool // the answer to a call with the key was lost: what is not recalled may be so after all
 }
 
 // Writer writes the rows of a report, one after another, in bounded memory. It is not safe for concurrent use.
@@ -59,7 +64,7 @@ func NewWriter(w io.Writer) (*Writer, error) {
 // with "+" must come back as that key.
 func (w *Writer) Write(r Row) error {
 	w.rec = append(w.rec[:0], r.Key, r.RobotCode, r.State, r.Code, r.Message, r.RequestID,
-		strconv.Itoa(r.Attempts), moment(r.SentAt), moment(r.FinishedAt), r.Incident)
+		strconv.Itoa(r.Attempts), moment(r.SentAt), moment(r.FinishedAt), r.Incident, yes(r.Ambiguous), r.Chat, r.OpenConversationID)
 	if err := w.csv.Write(w.rec); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
@@ -77,6 +82,13 @@ func (w *Writer) Flush() error {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
 }
 
 func moment(t time.Time) string {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dingrecall/cmd/internal/keyfile"
+	"dingrecall/tasks"
 )
 
 var (
@@ -18,13 +19,14 @@ var (
 	finished = time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
 	rows     = []Row{
 		{Key: "+1=", RobotCode: "r1", State: StateRecalled, RequestID: "q1", Attempts: 1, SentAt: sentAt, FinishedAt: finished, Incident: "sale"},
-		{Key: "=2=", RobotCode: "r1", State: "dead", Code: "invalid.processQueryKey", Message: "无效, \"the\nkey\"", RequestID: "q2", Attempts: 3, SentAt: sentAt},
+		{Key: "=2=", RobotCode: "r1", State: "dead", Code: "invalid.processQueryKey", Message: "无效, \"the\nkey\"", RequestID: "q2", Attempts: 3, SentAt: sentAt, Ambiguous: true},
 		{Key: "-3=", RobotCode: "r2", State: "waiting"},
 		{Key: "+1=", RobotCode: "r2", State: StateRecalled, Attempts: 2},
+		{Key: "-3=", RobotCode: "r2", Conversation: tasks.Conversation{Chat: "group", OpenConversationID: "c+/="}, State: StateRecalled, Attempts: 1},
 	}
 )
 
-const header = "processQueryKey,robotCode,state,code,message,requestId,attempts,sentAt,finishedAt,incident\n"
+const header = "processQueryKey,robotCode,state,code,message,requestId,attempts,sentAt,finishedAt,incident,ambiguous,chat,openConversationId\n"
 
 func text(t *testing.T) string {
 	t.Helper()
@@ -59,10 +61,11 @@ func save(t *testing.T, content string) string {
 func TestText(t *testing.T) {
 	t.Parallel()
 	want := header +
-		"+1=,r1,recalled,,,q1,1,2026-11-23T01:00:00.123Z,2026-11-23T02:00:00.000Z,sale\n" +
-		"=2=,r1,dead,invalid.processQueryKey,\"无效, \"\"the\nkey\"\"\",q2,3,2026-11-23T01:00:00.123Z,,\n" +
-		"-3=,r2,waiting,,,,0,,,\n" +
-		"+1=,r2,recalled,,,,2,,,\n"
+		"+1=,r1,recalled,,,q1,1,2026-11-23T01:00:00.123Z,2026-11-23T02:00:00.000Z,sale,,,\n" +
+		"=2=,r1,dead,invalid.processQueryKey,\"无效, \"\"the\nkey\"\"\",q2,3,2026-11-23T01:00:00.123Z,,,yes,,\n" +
+		"-3=,r2,waiting,,,,0,,,,,,\n" +
+		"+1=,r2,recalled,,,,2,,,,,,\n" +
+		"-3=,r2,recalled,,,,1,,,,,group,c+/=\n"
 	if got := text(t); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -78,7 +81,7 @@ func TestReportIsKeyFile(t *testing.T) {
 	defer f.Close()
 	var got []string
 	err = f.Scan(context.Background(), func(r keyfile.Row) error {
-		got = append(got, fmt.Sprint(r.Key, " ", r.RobotCode, " ", r.HasSentAt && r.SentAt.Equal(sentAt.Truncate(time.Millisecond))))
+		got = append(got, fmt.Sprint(r.Key, " ", r.Target().String(), " ", r.HasSentAt && r.SentAt.Equal(sentAt.Truncate(time.Millisecond))))
 		return nil
 	}, func(b keyfile.Bad) error {
 		t.Errorf("line %d: %s", b.Line, b.Reason)
@@ -87,7 +90,7 @@ func TestReportIsKeyFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "+1= r1 true|=2= r1 true|-3= r2 false|+1= r2 false"; strings.Join(got, "|") != want {
+	if want := "+1= r1 true|=2= r1 true|-3= r2 false|+1= r2 false|-3= r2 in group c+/= false"; strings.Join(got, "|") != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -113,21 +116,22 @@ func TestDocumentedReport(t *testing.T) {
 func TestReadRecalled(t *testing.T) {
 	t.Parallel()
 	whole := text(t)
-	const row = ",r,recalled,,,,1,,,\n"
+	const row = ",r,recalled,,,,1,,,,,,\n"
 	tests := []struct {
 		name, content string
 		rows, keys    int
 		warning, err  string // part of it; empty means none
 	}{
-		{"whole", whole, 4, 2, "", ""},
+		{"whole", whole, 5, 3, "", ""},
 		{"only a header", header, 0, 0, "", ""},
 		{"saved by a spreadsheet", "\ufeff" + strings.ReplaceAll(strings.ReplaceAll(header+"a"+row, ",", ";"), "\n", "\r\n"), 1, 1, "", ""},
 		{"columns of somebody's own", "state,note,robotCode,processQueryKey\nrecalled,x,r,a\n", 1, 1, "", ""},
 		{"no end of line at the end", header + "a" + strings.TrimSuffix(row, "\n"), 1, 1, "", ""},
 		{"cut in a row", header + "a" + row + "b,r,recalled,,", 1, 1, "last line is cut off", ""},
 		{"cut in a key", header + "a" + row + "b", 1, 1, "last line is cut off", ""},
+		{"of before there were conversations", "processQueryKey,robotCode,state,code,message,requestId,attempts,sentAt,finishedAt,incident\na,r,recalled,,,,1,,,\n", 1, 1, "", ""},
 		{"cut in quotes", header + "a" + row + "b,r,dead,,\"some", 1, 1, "last line is cut off", ""},
-		{"damaged in the middle", header + "a" + row + "b,r\nc" + row, 0, 0, "", "damaged (line 3 has 2 cells, and not 10)"},
+		{"damaged in the middle", header + "a" + row + "b,r\nc" + row, 0, 0, "", "damaged (line 3 has 2 cells, and not 13)"},
 		{"bare quote in the middle", header + "a" + row + "b\"" + row + "c" + row, 0, 0, "", "damaged"},
 		{"plain keys", "a\nb\n", 0, 0, "", "not a report"},
 		{"a key file", "processQueryKey,robotCode\na,r\n", 0, 0, "", "not a report"},
@@ -160,9 +164,12 @@ func TestReadRecalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for pair, want := range map[[2]string]bool{{"r1", "+1="}: true, {"r2", "+1="}: true, {"r1", "=2="}: false, {"r2", "-3="}: false, {"r2", "=2="}: false} {
-		if got.Has(pair[0], pair[1]) != want {
+		if got.Has(keyfile.Target{RobotCode: pair[0]}, pair[1]) != want {
 			t.Errorf("Has(%q) is not %v", pair, want)
 		}
+	}
+	if !got.Has(keyfile.Target{RobotCode: "r2", Conversation: rows[4].Conversation}, "-3=") {
+		t.Error("the key of a group is not recalled")
 	}
 	if _, err := ReadRecalled(filepath.Join(t.TempDir(), "none.csv")); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("a missing report: %v", err)
@@ -180,11 +187,14 @@ func TestCutAnywhere(t *testing.T) {
 		}
 		has := 0
 		for _, pair := range [][2]string{{"r1", "+1="}, {"r2", "+1="}} {
-			if got.Has(pair[0], pair[1]) {
+			if got.Has(keyfile.Target{RobotCode: pair[0]}, pair[1]) {
 				has++
 			}
 		}
-		if has != got.Set.Len() {
+		if got.Has(keyfile.Target{RobotCode: "r2", Conversation: rows[4].Conversation}, "-3=") {
+			has++
+		}
+		if n < len(whole)-len("c+/=\n") && has != got.Set.Len() {
 			t.Fatalf("cut after %d bytes: keys that were not recalled", n)
 		}
 	}
@@ -236,7 +246,7 @@ func TestFile(t *testing.T) {
 	}
 	f.Abort()
 	got, err := ReadRecalled(path)
-	if err != nil || !got.Has("r1", "+1=") || list(dir) != "out.csv" {
+	if err != nil || !got.Has(keyfile.Target{RobotCode: "r1"}, "+1=") || list(dir) != "out.csv" {
 		t.Errorf("after Commit: %+v, %v, in %q", got, err, list(dir))
 	}
 
