@@ -23,6 +23,7 @@ type lawEvent struct {
 	settlement *flow.Settlement
 	admission  *Admission
 	incident   string
+	found      map[string]bool // keys that the service was asked about: is the message recalled?
 	reply      *Reply
 	now        int64
 }
@@ -246,6 +247,9 @@ func (m *lawModel) move(c *recount, e lawEvent, k *lawKey, raw *rawKey, id strin
 			fault("it cannot have been claimed")
 		}
 	case flow.Recalled:
+		if was == flow.Dead && e.found[id] {
+			break
+		}
 		if was != flow.Recalled && (was != flow.Bound || !mine || o.Fate != flow.FateRecalled) {
 			fault("no answer said so")
 		}
@@ -257,6 +261,9 @@ func (m *lawModel) move(c *recount, e lawEvent, k *lawKey, raw *rawKey, id strin
 		if was != flow.Dead {
 			m.die(c, e, k, raw, id, o, mine && o.Fate == flow.FateDead, closed, letters[id])
 		}
+	}
+	if _, asked := e.found[id]; asked && was == flow.Dead {
+		k.amb = false
 	}
 	if raw.state != was || mine {
 		k.note = fmt.Sprintf("%s at %d", e.kind, e.now)

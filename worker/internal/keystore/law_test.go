@@ -53,7 +53,7 @@ func TestConservation(t *testing.T) {
 
 // lawTally counts what a series of cases has seen, so that it cannot pass without having tried anything.
 type lawTally struct {
-	Steps, Accepted, Raised, Revived, Batches, Stale, Refused, Repeated, Crashes, Late, Recalled, Dead, Cancelled, Closed, Deferred int
+	Steps, Accepted, Raised, Revived, Batches, Stale, Refused, Repeated, Crashes, Late, Recalled, Dead, Cancelled, Closed, Deferred, Verified, Certain int
 }
 
 func (t *lawTally) add(o lawTally) {
@@ -72,11 +72,13 @@ func (t *lawTally) add(o lawTally) {
 	t.Cancelled += o.Cancelled
 	t.Closed += o.Closed
 	t.Deferred += o.Deferred
+	t.Verified += o.Verified
+	t.Certain += o.Certain
 }
 
 func (t *lawTally) vacuous() error {
 	if slices.Contains([]int{t.Steps, t.Accepted, t.Raised, t.Revived, t.Batches, t.Stale, t.Refused, t.Repeated, t.Crashes, t.Late,
-		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred}, 0) {
+		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred, t.Verified, t.Certain}, 0) {
 		return fmt.Errorf("something was never tried: %+v", *t)
 	}
 	return nil
@@ -122,7 +124,7 @@ func lawCase(t *rapid.T, rdb *redis.Client) lawTally {
 		"admit": w.admitSome, "admit more": w.admitSome, "replay": w.replay, "attach": w.run, "attach more": w.run, "settle": w.settleRun,
 		"settle more": w.settleRun, "late": w.settleLate, "settle again": w.settleAgain, "crash": w.crash, "pause": w.pause, "takeover": w.takeoverRun,
 		"permit": w.permitRun, "clock": w.tick, "wake": w.wakeUp, "cancel": w.cancel, "release": w.releaseHold, "reconcile": w.reconcile,
-		"old delivery": w.oldDelivery, "slots": w.resize,
+		"old delivery": w.oldDelivery, "slots": w.resize, "verify": w.verifySome,
 	})
 	w.t = t
 	w.quiesce()

@@ -215,7 +215,7 @@ func TestLookupOfEveryState(t *testing.T) {
 		deadline := sent.Add(b.params.Life)
 		got := b.lookup(t, testKey(0), testKey(1), testKey(2), testKey(50), testKey(60), testKey(99))
 		want := []KeyRecord{
-			{State: flow.Dead, Class: flow.Default, Ambiguous: true, Attempts: 1, Incident: "storm", Deadline: deadline, Code: "invalid.processQueryKey", Message: "no\nsuch key", At: at, RequestID: "req"},
+			{State: flow.Dead, Class: flow.Default, Ambiguous: true, Attempts: 1, Incident: "storm", Deadline: deadline, Code: "invalid.processQueryKey", Message: "no\nsuch key", At: at, RequestID: "req", Batch: got[0].Batch},
 			{State: flow.Waiting, Class: flow.Default, Attempts: 1, Incident: "storm", Deadline: deadline},
 			{State: flow.Recalled, Class: flow.Default, Attempts: 1, Incident: "storm", Deadline: deadline, At: at, RequestID: "req"},
 			{State: flow.Cancelled, Class: flow.Bulk, Incident: "flood", Deadline: at.Add(b.params.Life), At: at.Add(time.Second)},

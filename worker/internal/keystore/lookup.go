@@ -25,6 +25,7 @@ type KeyRecord struct {
 	Message   string    // of a dead key
 	At        time.Time // when it was recalled, died or was cancelled
 	RequestID string    // of the call that settled it
+	Batch     int64     // in which a dead key died; 0 for others
 }
 
 // Target gives whose key it is.
@@ -77,11 +78,11 @@ func decodeRecords(key, asked string, v any) ([]KeyRecord, error) {
 	out := make([]KeyRecord, 0, len(rows))
 	for _, row := range rows {
 		a, ok := row.([]any)
-		if !ok || len(a) != 9 {
+		if !ok || len(a) != 10 {
 			return nil, errShape
 		}
-		var n [9]int64
-		var s [9]string
+		var n [10]int64
+		var s [10]string
 		for i, x := range a {
 			switch y := x.(type) {
 			case int64:
@@ -93,8 +94,12 @@ func decodeRecords(key, asked string, v any) ([]KeyRecord, error) {
 			}
 		}
 		target := named(s[0])
+		batch, err := number(a[9])
+		if err != nil {
+			return nil, err
+		}
 		r := KeyRecord{Key: key, RobotCode: target.RobotCode, Conversation: target.Conversation, State: flow.State(n[1]), Class: flow.Class(n[2]), Ambiguous: n[3] == 1,
-			Attempts: int(n[4]), Incident: s[5], Deadline: time.Unix(n[6], 0)}
+			Attempts: int(n[4]), Incident: s[5], Deadline: time.Unix(n[6], 0), Batch: batch}
 		r.Code, r.Message, _ = strings.Cut(s[7], "\n")
 		ms, request, _ := strings.Cut(s[8], " ")
 		if at, err := strconv.ParseInt(ms, 10, 64); err == nil {

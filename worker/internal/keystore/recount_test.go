@@ -499,7 +499,7 @@ func (c *recount) checkStatus(st AppStatus) {
 	}
 	for _, g := range st.Groups {
 		var got Counts
-		if own := groups[g.RobotCode+" "+g.Incident]; own != nil {
+		if own := groups[g.Target().Name()+" "+g.Incident]; own != nil {
 			got = own.counts()
 		}
 		if got != g.Counts {

@@ -23,6 +23,8 @@ var (
 	cancelScript   = script("cancel")
 	releaseScript  = script("release")
 	lookupScript   = script("lookup")
+	verifyScript   = script("verify")
+	spendScript    = script("spend")
 )
 
 // readLibrary joins the files that all scripts share, in the order of their names: the first one, and the others.

@@ -3,7 +3,7 @@
 -- ARGV (after those of 0_base.lua): robot code, '' = under whatever robot; then the keys, at most 200.
 -- Returns for each key an array of rows (one for each robot that has it, none when it is not known):
 --   robot, state (1 waiting, 2 recalled, 3 dead, 4 cancelled, 5 bound), class, ambiguous, attempts, incident, deadline s,
---   reason ("code\nmessage"), call ("ms request-id")
+--   reason ("code\nmessage"), call ("ms request-id"), batch in which it died, 0 = it is not dead
 
 local days = call('SMEMBERS', P .. 'days')
 table.sort(days, function(a, b) return tonumber(a) > tonumber(b) end)
@@ -29,15 +29,15 @@ end
 
 local function describe(k, rid, rec, day)
   local r = parse(rec, day)
-  local state, reason, when = r.state, '', ''
+  local state, reason, when, batch = r.state, '', '', 0
   if state == WAITING then
     local item = bound[field(k, rid)]
     if item then state, r.att, r.amb = 5, item.att, item.amb end
   else
     when = call_of(r5(rec, 9))
-    if state == DEAD then reason = reason_text(r2(rec, 14)) end
+    if state == DEAD then reason, batch = reason_text(r2(rec, 14)), r5(rec, 9) end
   end
-  return { cached(robots, 'robot', rid), state, r.class, r.amb, r.att, cached(incidents, 'incident', r.inc), r.deadline, reason, when }
+  return { cached(robots, 'robot', rid), state, r.class, r.amb, r.att, cached(incidents, 'incident', r.inc), r.deadline, reason, when, int(batch) }
 end
 
 local function under_any(day, k)
