@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -67,12 +68,13 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // call is one request and what is needed to speak of its failure.
 type call struct {
-	op    Operation
-	path  string
-	token string // "" for none
-	body  []byte
-	keys  []string // those asked for, to be found in messages and bodies
-	scrub scrubber
+	op     Operation
+	method string // "" is POST
+	path   string // with its query
+	token  string // "" for none
+	body   []byte
+	keys   []string // those asked for, to be found in messages and bodies
+	scrub  scrubber
 }
 
 // reply is an answer that was read to its end.
@@ -91,7 +93,7 @@ func (c *Client) post(ctx context.Context, call *call, read func(reply) *Error) 
 	// would be sharper, but runs elsewhere: a cancelled call could return before it, with the request on its way.)
 	connected := false
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
-	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, trace), http.MethodPost, c.cfg.BaseURL+call.path, bytes.NewReader(call.body))
+	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, trace), cmp.Or(call.method, http.MethodPost), c.cfg.BaseURL+call.path, bytes.NewReader(call.body))
 	if err != nil {
 		return &Error{Op: call.op, Class: ClassRequest, Code: CodeRequestURL, Err: call.scrub.cause(err)}
 	}

@@ -41,6 +41,8 @@ type Operation string
 const (
 	// OpRecall is a batch recall.
 	OpRecall Operation = "recall"
+	// OpReadStatus asks what became of a message.
+	OpReadStatus Operation = "read_status"
 	// OpToken is a request for an access token.
 	OpToken Operation = "token"
 )
@@ -109,8 +111,11 @@ func (e *Error) Error() string {
 }
 
 func (o Operation) attempt() string {
-	if o == OpToken {
+	switch o {
+	case OpToken:
 		return "fetch access token"
+	case OpReadStatus:
+		return "ask for the status of a message"
 	}
 	return "recall messages"
 }
