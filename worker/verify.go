@@ -38,7 +38,28 @@ type Verified struct {
 // VerifyPlan is what a Verifier would do: which keys it would ask about, at the cost of a call of the month for each.
 type VerifyPlan struct {
 	keys    []Verified
+	seen    map[plannedKey]bool
 	letters map[letterBatch]bool // whose letters are to be put right
+}
+
+// plannedKey is what makes a key the same: two letters may have it, and a call answers for both.
+type plannedKey struct {
+	app    string
+	target Target
+	key    string
+}
+
+// add adds a key, once.
+func (p *VerifyPlan) add(k Verified) {
+	id := plannedKey{k.App, k.Key.Target(), k.Key.Key}
+	if p.seen[id] {
+		return
+	}
+	if p.seen == nil {
+		p.seen = map[plannedKey]bool{}
+	}
+	p.seen[id] = true
+	p.keys = append(p.keys, k)
 }
 
 type letterBatch struct {
@@ -131,13 +152,13 @@ func (v *Verifier) plan(ctx context.Context, plan *VerifyPlan, name, robotCode s
 			if r.State == flow.Dead {
 				plan.touch(app.Name, r.Batch)
 			}
-			plan.keys = append(plan.keys, k)
+			plan.add(k)
 		}
 	}
 	for _, key := range keys {
 		if !known[key] {
 			known[key] = true
-			plan.keys = append(plan.keys, Verified{Key: KeyRecord{Key: key, RobotCode: robotCode}, Result: VerifySkipped, Why: "no configured app knows the key"})
+			plan.add(Verified{Key: KeyRecord{Key: key, RobotCode: robotCode}, Result: VerifySkipped, Why: "no configured app knows the key"})
 		}
 	}
 	return nil

@@ -173,7 +173,16 @@ func (a *app) confirmDead(ctx context.Context, action deadAction, choice deadCho
 	case !a.IsTerminal(a.In):
 		return badInput(fmt.Errorf("this would %s; add --yes if that is meant", what))
 	}
-	fmt.Fprintf(a.Err, "%s? [y/N] ", strings.ToUpper(what[:1])+what[1:])
+	yes, err := a.askYes(ctx, strings.ToUpper(what[:1])+what[1:]+"?")
+	if err == nil && !yes {
+		err = withExit(ExitInterrupted, fmt.Errorf("nothing was %s", action.done))
+	}
+	return err
+}
+
+// askYes puts a question to the person at the terminal. What is not yes is no.
+func (a *app) askYes(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(a.Err, "%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() { // a read of a terminal cannot be interrupted
 		line, err := bufio.NewReader(a.In).ReadString('\n')
@@ -185,11 +194,8 @@ func (a *app) confirmDead(ctx context.Context, action deadAction, choice deadCho
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(a.Err)
-		return ctx.Err()
+		return false, ctx.Err()
 	case text := <-answer:
-		if text == "y" || text == "yes" {
-			return nil
-		}
-		return withExit(ExitInterrupted, fmt.Errorf("nothing was %s", action.done))
+		return text == "y" || text == "yes", nil
 	}
 }
