@@ -1,5 +1,5 @@
-// Package upstream speaks the HTTP API of the service that recalls robot messages: batch recall, and the access tokens it
-// needs. It knows nothing of queues or of Redis.
+// Package upstream speaks the HTTP API of the service that recalls robot messages: batch recall (one-to-one, in groups and in private
+// chats), the status of a message, and the access tokens they need. It knows nothing of queues or of Redis.
 //
 // Three parts, each usable alone:
 //

@@ -23,7 +23,7 @@
 // # The invariants
 //
 //  1. Conservation. Every accepted key is at every moment in exactly one state: waiting, bound, recalled, dead or cancelled.
-//  2. A call carries 1 to 20 distinct keys of one robot.
+//  2. A call carries 1 to 20 distinct keys of one target: a robot, and where messages went to a chat one conversation.
 //  3. A key is never in two calls in flight. A worker that was paused beyond its lease may still be in a call when another makes
 //     it again; its late result changes nothing.
 //  4. No call carries a key whose window has closed. Of the keys of a robot and class, those go first whose windows close first
@@ -39,6 +39,7 @@
 //	a worker dies                its lease ends, another worker runs its tasks; the batches then in flight are called again
 //	a worker is told to end      calls in flight are finished and settled, slots are handed on, no attempt is lost
 //	Redis is away                outcomes of calls are tried to be written for 20 s; handlers come back without blame
+//	an answer is lost            its keys are tried again; what then dies says that it may be recalled (see Verifier)
 //	a wake-up is lost            each reply of the key store names all due slots; alarms and the reconcile look anyway
 //	an operator deletes a task   the reconcile enqueues the task of every slot that is not idle
 //	an operator archives tasks   the reconcile does what they are for and removes them

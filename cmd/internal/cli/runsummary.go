@@ -120,6 +120,9 @@ func (j *job) printReport(t *tally, unfinished bool) {
 		return
 	}
 	if j.flags.redisSet {
+		if t.ambiguous > 0 {
+			fmt.Fprintf(out, "To ask whether messages whose answer was lost are recalled: recall verify --dead --incident %s\n", quoteArg(j.in.incident))
+		}
 		if t.dead > 0 {
 			fmt.Fprintf(out, "To try dead keys again: recall dead replay --incident %s\n", quoteArg(j.in.incident))
 		}
