@@ -121,7 +121,7 @@ func TestDocNamesLimits(t *testing.T) {
 	page, _ := docBlocks(t)
 	for _, want := range []string{
 		TypeSubmit, TypeDispatch, TypeDead, TypeAlarm, TypeReconcile, QueueUrgent, QueueDefault, QueueBulk, QueueDispatch, QueueDead,
-		CodeWindowClosed, CodeSubmissionMalformed, CodeKeyMalformed, CodeRobotUnconfigured,
+		CodeWindowClosed, CodeSubmissionMalformed, CodeKeyMalformed, CodeRobotUnconfigured, CodeTargetLimit,
 	} {
 		if !strings.Contains(page, "`"+want+"`") {
 			t.Errorf("the page does not name %s", want)

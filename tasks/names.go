@@ -90,6 +90,8 @@ const (
 	CodeKeyMalformed = "key.malformed"
 	// CodeRobotUnconfigured: no app is configured for the robot of a submission.
 	CodeRobotUnconfigured = "robot.unconfigured"
+	// CodeTargetLimit: the robot or the conversation of a submission is one more than an app can have in a Redis.
+	CodeTargetLimit = "target.limit"
 )
 
 // Class says how soon keys are to be recalled, compared with other keys of the same app.

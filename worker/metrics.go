@@ -72,7 +72,7 @@ func newMetrics(reg prometheus.Registerer, apps []App) (*metrics, error) {
 			m.admitted.WithLabelValues(a.Name, s)
 		}
 	}
-	for _, c := range []string{tasks.CodeSubmissionMalformed, tasks.CodeKeyMalformed, tasks.CodeRobotUnconfigured} {
+	for _, c := range []string{tasks.CodeSubmissionMalformed, tasks.CodeKeyMalformed, tasks.CodeRobotUnconfigured, tasks.CodeTargetLimit} {
 		m.malformed.WithLabelValues(c)
 	}
 	for _, s := range steps {

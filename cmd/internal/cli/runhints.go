@@ -13,6 +13,7 @@ import (
 var ownHints = map[string]string{
 	tasks.CodeWindowClosed:          "the 24 hours were over before a call could be made",
 	tasks.CodeRobotUnconfigured:     "no app is configured for the robot: add it to an app, and replay",
+	tasks.CodeTargetLimit:           "the app has keys of too many robots and conversations: use another Redis, and replay",
 	"robot.processQueryKey.expired": "the service says that the 24 hours are over",
 	"invalid.processQueryKey":       "the service does not know the key: see where the file got it",
 	"not.allowed.robotCode":         "sent by another bot: submit it with that bot's robotCode",

@@ -4,6 +4,7 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -140,6 +141,9 @@ func (h *Handler) replay(ctx context.Context, l tasks.DeadLetter, now time.Time)
 		return h.keep(l, now, fmt.Errorf("no app of the configuration takes robot %q: configure it, then run this again", l.RobotCode))
 	}
 	admitted, reply, err := store.Admit(ctx, admission(l, app))
+	if errors.Is(err, keystore.ErrTargetLimit) {
+		return h.keep(l, now, err)
+	}
 	if err != nil {
 		return &flow.Later{Delay: soon, Err: err}
 	}

@@ -5,6 +5,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -82,6 +83,9 @@ func (in *Intake) submit(ctx context.Context, t Task) error {
 		return in.homeless(ctx, t, s)
 	}
 	admitted, reply, err := store.Admit(ctx, admission(s, t.Class))
+	if errors.Is(err, keystore.ErrTargetLimit) { // it would be so the next time as well
+		return in.unadmitted(ctx, t, s, tasks.CodeTargetLimit, err.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,13 @@ func (in *Intake) buryKeys(ctx context.Context, t Task, s tasks.Submission, prob
 
 // homeless buries the keys of a robot that no app takes; they can be replayed once one does.
 func (in *Intake) homeless(ctx context.Context, t Task, s tasks.Submission) error {
-	l := in.letter(t, tasks.CodeRobotUnconfigured, fmt.Sprintf("no app of the configuration takes robot %q: name it under an app's robots, or give one app \"*\", then replay this", s.RobotCode))
+	return in.unadmitted(ctx, t, s, tasks.CodeRobotUnconfigured,
+		fmt.Sprintf("no app of the configuration takes robot %q: name it under an app's robots, or give one app \"*\", then replay this", s.RobotCode))
+}
+
+// unadmitted buries all keys of a submission that the key store cannot take as things are.
+func (in *Intake) unadmitted(ctx context.Context, t Task, s tasks.Submission, code, why string) error {
+	l := in.letter(t, code, why)
 	l.RobotCode, l.Conversation, l.Incident, l.Keys, l.SentAt, l.SentAts = s.RobotCode, s.Conversation, s.Incident, s.Keys, s.SentAt, s.SentAts
 	in.deps.Observer.Malformed(l.Code, len(s.Keys))
 	return in.bury(ctx, t, l)

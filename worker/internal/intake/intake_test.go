@@ -382,3 +382,16 @@ func TestTheConversationGoesAlong(t *testing.T) {
 		t.Errorf("the letter of a robot that no app takes: %+v", l)
 	}
 }
+
+// TestOneTargetTooManyDoesNotLoop: what the key store will not take the next time either is kept, with the reason.
+func TestOneTargetTooManyDoesNotLoop(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.admitErr = fmt.Errorf("on the way: %w", keystore.ErrTargetLimit)
+	if err := b.in.Submit(context.Background(), task(`{"v":2,"robotCode":"r","chat":"group","openConversationId":"cid","keys":["k1","k2"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if l := b.letter(t, "dead:id-1:target.limit"); !slices.Equal(l.Keys, []string{"k1", "k2"}) || l.OpenConversationID != "cid" || !strings.Contains(l.Message, "65,534") {
+		t.Errorf("%+v", l)
+	}
+}

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -296,7 +297,7 @@ func TestNumbersThatRunOut(t *testing.T) {
 			t.Errorf("the last robot: %+v", n)
 		}
 		_, _, err := b.Admit(ctx, Admission{RobotCode: "ding-too-many", Keys: testKeys(0, 1)})
-		if err == nil || !strings.Contains(err.Error(), "ding-too-many is too many") {
+		if !errors.Is(err, ErrTargetLimit) {
 			t.Errorf("one robot too many: %v", err)
 		}
 		b.check(t)

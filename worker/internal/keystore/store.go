@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -121,6 +122,9 @@ type Admitted struct {
 	Revived  int // dead keys that wait again
 }
 
+// ErrTargetLimit is the error of an admission for a robot or a conversation that is one more than an app can have in a Redis.
+var ErrTargetLimit = errors.New("the app has keys of 65,534 robots and conversations in this Redis, and can have no more")
+
 // maxAdmit bounds the time for which one admission keeps Redis to itself.
 const maxAdmit = 200
 
@@ -135,6 +139,9 @@ func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error
 	for from := 0; from < len(a.Keys); from += maxAdmit {
 		to := min(from+maxAdmit, len(a.Keys))
 		r, err := s.step(ctx, "admit", admitScript, admitArgs(a, from, to)...)
+		if err != nil && strings.Contains(err.Error(), "target.limit") { // see scripts/lib/1_name.lua
+			return total, last, fmt.Errorf("key store of app %q: %w", s.app, ErrTargetLimit)
+		}
 		if err != nil {
 			return total, last, err
 		}

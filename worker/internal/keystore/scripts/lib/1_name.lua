@@ -8,7 +8,7 @@ local function id_of(kind, name)
   local id = call('HGET', P .. kind .. ':id', name)
   if id then return tonumber(id) end
   if tonumber(call('HGET', KEYS[1], kind) or 0) >= MOST - 1 then
-    if kind == 'robot' then error('an app can have ' .. MOST - 1 .. ' robots, and has them: ' .. name .. ' is too many') end
+    if kind == 'robot' then error('target.limit: an app can have ' .. MOST - 1 .. ' robots and conversations, and has them: ' .. name .. ' is too many') end
     call('HSET', P .. kind .. ':name', MOST, '(further incidents)')
     return MOST
   end
