@@ -97,7 +97,9 @@ func (c *Client) post(ctx context.Context, call *call, read func(reply) *Error) 
 	if err != nil {
 		return &Error{Op: call.op, Class: ClassRequest, Code: CodeRequestURL, Err: call.scrub.cause(err)}
 	}
-	request.Header["Content-Type"] = []string{"application/json"}
+	if len(call.body) > 0 {
+		request.Header["Content-Type"] = []string{"application/json"}
+	}
 	request.Header["Accept"] = []string{"application/json"}
 	request.Header["Accept-Encoding"] = []string{"identity"} // without it any encoding would be as good
 	request.Header["User-Agent"] = []string{userAgent}

@@ -97,7 +97,7 @@ func (i *Inspector) adminStatus(ctx context.Context) (admin.Status, error) {
 			app.Hold = &admin.Hold{Code: a.Hold.Code, Message: a.Hold.Message, Since: a.Hold.Since, NextProbe: a.Hold.NextProbe}
 		}
 		for _, h := range a.Robots {
-			app.Robots = append(app.Robots, admin.RobotHold{Robot: h.RobotCode,
+			app.Robots = append(app.Robots, admin.RobotHold{Robot: h.Target.String(),
 				Hold: admin.Hold{Code: h.Code, Message: h.Message, Since: h.Since, NextProbe: h.NextProbe}})
 		}
 		out.Apps = append(out.Apps, app)

@@ -15,14 +15,14 @@ var ErrUnknownName = errors.New("there is no app and no robot of that name")
 
 // Released says what was released.
 type Released struct {
-	App       string
-	RobotCode string // "": the app
-	Code      string // of the hold, "" where there was none: nothing was done
+	App    string
+	Target        // the robot, or a conversation of it; the zero value: the app
+	Code   string // of the hold, "" where there was none: nothing was done
 }
 
 // Release ends the hold of an app or of a robot, because what caused it is mended; an app's name goes before a robot's. Robots that
 // the app was held for are tried once more, each with one call. It is done at once, and a running worker goes on with the keys. Where several
-// apps know the robot, all of its holds end.
+// apps know the robot, or several of its conversations are held, all of its holds end.
 func (i *Inspector) Release(ctx context.Context, name string) ([]Released, error) {
 	st, err := i.Status(ctx)
 	if err != nil {
@@ -39,17 +39,7 @@ func (i *Inspector) Release(ctx context.Context, name string) ([]Released, error
 	}
 	var out []Released
 	for _, app := range st.Apps {
-		r := Released{App: app.App, RobotCode: name}
-		known := false
-		for _, g := range app.Groups {
-			known = known || g.RobotCode == name
-		}
-		for _, h := range app.Robots {
-			if h.RobotCode == name {
-				known, r.Code = true, h.Code
-			}
-		}
-		if known {
+		for _, r := range releasesOf(app, name) {
 			out = append(out, r)
 			err = errors.Join(err, i.release(ctx, r))
 		}
@@ -60,12 +50,30 @@ func (i *Inspector) Release(ctx context.Context, name string) ([]Released, error
 	return out, err
 }
 
+// releasesOf gives what is held of a robot in an app; one without a code where the app knows the robot and holds nothing of it.
+func releasesOf(app AppStatus, robotCode string) (out []Released) {
+	for _, h := range app.Robots {
+		if h.RobotCode == robotCode {
+			out = append(out, Released{App: app.App, Target: h.Target, Code: h.Code})
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, g := range app.Groups {
+		if g.RobotCode == robotCode {
+			return []Released{{App: app.App, Target: Target{RobotCode: robotCode}}}
+		}
+	}
+	return nil
+}
+
 // release ends the hold, and has a worker look for keys that may go now: only workers know how many slots there are to be.
 func (i *Inspector) release(ctx context.Context, r Released) error {
 	if r.Code == "" {
 		return nil
 	}
-	if _, _, err := keystore.NewReader(i.rdb, r.App).Release(ctx, r.RobotCode); err != nil {
+	if _, _, err := keystore.NewReader(i.rdb, r.App).Release(ctx, r.Target.Name()); err != nil {
 		return err
 	}
 	t, opts := tasks.NewAlarmTask(tasks.Alarm{App: r.App, At: time.Now().UnixMilli()})

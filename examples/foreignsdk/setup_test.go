@@ -26,6 +26,8 @@ const (
 	testSecret = "sec-9d8c7b6a5f4e3d2c1b0a<>&+/="
 	testCorp   = "ding9f50b15bccd16741"
 	testTicket = "ticket-5e1f"
+
+	testConversation = "cid6KeBBLoveMJOGXoYKF5x7EeiodoA=="
 )
 
 // request is what a client put on the wire.

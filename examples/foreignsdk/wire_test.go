@@ -30,6 +30,45 @@ var calls = []sameCall{
 	recall("twenty keys", testRobot, madeKeys(upstream.MaxKeys)...),
 	recall("characters that JSON or HTML would escape", "robot \"<&>\\é漢🙂\u2028", "a+/=", `q"b\`, "<&>", "é漢🙂", "\u2028", "\x01\t"),
 	{
+		name: "recall from a group", path: "/v1.0/robot/groupMessages/recall",
+		ours: func(t *testing.T, b *bundle) error {
+			_, err := b.client.Recall(t.Context(), testToken, upstream.Target{RobotCode: testRobot, Chat: upstream.ChatGroup, OpenConversationID: testConversation}, madeKeys(3))
+			return err
+		},
+		theirs: func(_ *testing.T, b *bundle) error {
+			_, err := b.robots().OrgGroupRecallWithOptions(
+				&robot_1_0.OrgGroupRecallRequest{RobotCode: tea.String(testRobot), OpenConversationId: tea.String(testConversation), ProcessQueryKeys: tea.StringSlice(madeKeys(3))},
+				&robot_1_0.OrgGroupRecallHeaders{XAcsDingtalkAccessToken: tea.String(testToken)}, noOptions())
+			return err
+		},
+	},
+	{
+		name: "recall from a private chat", path: "/v1.0/robot/privateChatMessages/batchRecall",
+		ours: func(t *testing.T, b *bundle) error {
+			_, err := b.client.Recall(t.Context(), testToken, upstream.Target{RobotCode: testRobot, Chat: upstream.ChatPrivate, OpenConversationID: testConversation}, madeKeys(3))
+			return err
+		},
+		theirs: func(_ *testing.T, b *bundle) error {
+			_, err := b.robots().BatchRecallPrivateChatWithOptions(
+				&robot_1_0.BatchRecallPrivateChatRequest{RobotCode: tea.String(testRobot), OpenConversationId: tea.String(testConversation), ProcessQueryKeys: tea.StringSlice(madeKeys(3))},
+				&robot_1_0.BatchRecallPrivateChatHeaders{XAcsDingtalkAccessToken: tea.String(testToken)}, noOptions())
+			return err
+		},
+	},
+	{
+		name: "what became of a message", path: "/v1.0/robot/oToMessages/readStatus",
+		ours: func(t *testing.T, b *bundle) error {
+			_, err := b.client.ReadStatus(t.Context(), testToken, testRobot, madeKeys(1)[0])
+			return err
+		},
+		theirs: func(_ *testing.T, b *bundle) error {
+			_, err := b.robots().BatchOTOQueryWithOptions(
+				&robot_1_0.BatchOTOQueryRequest{RobotCode: tea.String(testRobot), ProcessQueryKey: tea.String(madeKeys(1)[0])},
+				&robot_1_0.BatchOTOQueryHeaders{XAcsDingtalkAccessToken: tea.String(testToken)}, noOptions())
+			return err
+		},
+	},
+	{
 		name: "token of an internal app", path: "/v1.0/oauth2/accessToken",
 		ours: func(t *testing.T, b *bundle) error {
 			_, err := b.client.FetchToken(t.Context(), upstream.Credentials{AppKey: testRobot, AppSecret: testSecret})

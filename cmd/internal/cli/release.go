@@ -59,7 +59,7 @@ It needs Redis only. What is not on hold is left as it is.`,
 func describeRelease(r worker.Released) string {
 	what := "app " + r.App
 	if r.RobotCode != "" {
-		what = fmt.Sprintf("robot %s (app %s)", r.RobotCode, r.App)
+		what = fmt.Sprintf("robot %s (app %s)", r.Target, r.App)
 	}
 	if r.Code == "" {
 		return what + " is not on hold: nothing to release"

@@ -38,9 +38,9 @@ func describeHold(app worker.AppStatus) string {
 }
 
 // robotHeld gives the hold of a robot that is at rest while its app is not, nil where there is none or its next probe is due.
-func robotHeld(app worker.AppStatus, robotCode string, now time.Time) *worker.RobotHold {
+func robotHeld(app worker.AppStatus, target worker.Target, now time.Time) *worker.RobotHold {
 	for i, h := range app.Robots {
-		if h.RobotCode == robotCode && h.NextProbe.After(now) {
+		if h.Target == target && h.NextProbe.After(now) {
 			return &app.Robots[i]
 		}
 	}

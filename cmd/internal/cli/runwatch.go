@@ -154,7 +154,7 @@ func (w *watch) view(st worker.Status) view {
 			v.dead += g.Counts.Dead + g.Counts.Cancelled
 			left := g.Counts.Waiting + g.Counts.Bound
 			v.left += left
-			if app.Hold != nil || robotHeld(app, g.RobotCode, v.now) != nil {
+			if app.Hold != nil || robotHeld(app, g.Target(), v.now) != nil {
 				v.leftHeld += left
 			}
 		}
@@ -214,8 +214,8 @@ func (w *watch) heldUp(st worker.Status, free int64) bool {
 			continue
 		}
 		for _, g := range app.Groups {
-			if h := robotHeld(app, g.RobotCode, w.now()); h != nil && g.Incident == w.incident && g.Counts.Waiting+g.Counts.Bound > 0 {
-				w.stopped = append(w.stopped, fmt.Sprintf("robot %s (%s)", h.RobotCode, strings.Join(nonEmpty(h.Code, h.Message), ": ")))
+			if h := robotHeld(app, g.Target(), w.now()); h != nil && g.Incident == w.incident && g.Counts.Waiting+g.Counts.Bound > 0 {
+				w.stopped = append(w.stopped, fmt.Sprintf("robot %s (%s)", h.Target, strings.Join(nonEmpty(h.Code, h.Message), ": ")))
 			}
 		}
 	}

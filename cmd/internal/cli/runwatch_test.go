@@ -123,7 +123,7 @@ func TestWatchOfARobotOnHold(t *testing.T) {
 	f.set(50, "")
 	app := &f.status.Apps[0]
 	app.Groups[1].RobotCode = "dingbad"
-	hold := worker.RobotHold{RobotCode: "dingbad"}
+	hold := worker.RobotHold{Target: worker.Target{RobotCode: "dingbad"}}
 	hold.Code, hold.Message, hold.NextProbe = "no.permission", "words", f.clock
 	app.Robots = []worker.RobotHold{hold}
 	f.look(t, true, false, 0)

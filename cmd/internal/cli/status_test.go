@@ -94,7 +94,7 @@ func TestStatusView(t *testing.T) {
 				}},
 			{App: "held", RateShare: 1, Hold: &statusHold{"invalid.client", "check the key", now.Add(-90 * time.Second), now.Add(25 * time.Second)}},
 			{App: "free", Rate: rateOf(0), RateShare: 1,
-				Robots: []robotHold{{"dingbad", statusHold{"no.permission", "ask for it", now.Add(-time.Minute), now.Add(-time.Second)}}}},
+				Robots: []robotHold{{RobotCode: "dingbad", statusHold: statusHold{"no.permission", "ask for it", now.Add(-time.Minute), now.Add(-time.Second)}}}},
 			{App: "resting", Rate: rateOf(20), RateShare: 0.5, RestUntil: timeAt(now.Add(40 * time.Second))},
 		},
 		Queues: []statusQueue{{Queue: "recall", Pending: 1234, Paused: true}, {Queue: "recall-dead", Scheduled: 7}},

@@ -49,6 +49,7 @@ type (
 	}
 	robotHold struct {
 		RobotCode string `json:"robotCode"`
+		tasks.Conversation
 		statusHold
 	}
 	statusGroup struct {
@@ -116,7 +117,7 @@ func viewApp(app worker.AppStatus, f statusFlags) statusApp {
 	}
 	for _, h := range app.Robots {
 		if f.robot == "" || f.robot == h.RobotCode {
-			out.Robots = append(out.Robots, robotHold{h.RobotCode, statusHold{Code: h.Code, Message: h.Message, Since: h.Since, NextProbe: h.NextProbe}})
+			out.Robots = append(out.Robots, robotHold{h.RobotCode, tasks.Conversation(h.Conversation), statusHold{Code: h.Code, Message: h.Message, Since: h.Since, NextProbe: h.NextProbe}})
 		}
 	}
 	if !app.LastOK.IsZero() {
@@ -166,7 +167,7 @@ func (v statusView) print(w io.Writer) error {
 			return fmt.Errorf("printing the status: %w", err)
 		}
 		for _, h := range app.Robots {
-			fmt.Fprintf(w, "  robot %s: %s\n", h.RobotCode, h.describe(v.At))
+			fmt.Fprintf(w, "  robot %s: %s\n", targetText(h.RobotCode, h.Conversation), h.describe(v.At))
 		}
 		if app.Outbox > 0 {
 			fmt.Fprintf(w, "  %s on the way to the queue recall-dead\n", counted(app.Outbox, "dead letter", "dead letters"))
@@ -261,11 +262,13 @@ func (s statusApp) describe(now time.Time) string {
 }
 
 // target is whose keys the group counts, for a person.
-func (g statusGroup) target() string {
-	if where := g.Conversation.String(); where != "" {
-		return g.RobotCode + " " + where
+func (g statusGroup) target() string { return targetText(g.RobotCode, g.Conversation) }
+
+func targetText(robotCode string, c tasks.Conversation) string {
+	if where := c.String(); where != "" {
+		return robotCode + " " + where
 	}
-	return g.RobotCode
+	return robotCode
 }
 
 // table lists the robots below their incident.

@@ -52,7 +52,7 @@ type visit struct {
 
 // visited makes the call of a batch when the robot may be called, and hears what came of it when that is written.
 func (r *run) visited(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
-	v, ok := r.app.robots.visit(ctx, r.deps.Stopping, reply.Batch.RobotCode, reply.Local)
+	v, ok := r.app.robots.visit(ctx, r.deps.Stopping, reply.Batch.Target().Name(), reply.Local)
 	if !ok {
 		return r.giveUp(ctx)
 	}

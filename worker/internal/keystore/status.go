@@ -62,9 +62,9 @@ type HoldStatus struct {
 	NextProbe time.Time
 }
 
-// RobotHold is a robot that is at rest while its app goes on, or that its app is held for.
+// RobotHold is a robot, or a conversation of one, that is at rest while its app goes on, or that its app is held for.
 type RobotHold struct {
-	RobotCode string
+	flow.Target
 	HoldStatus
 }
 
@@ -205,10 +205,14 @@ func (q *statusQuery) robotHolds() ([]RobotHold, error) {
 		if len(part) != 3 || len(times) != 4 {
 			return nil, errShape
 		}
-		out = append(out, RobotHold{RobotCode: q.robots.Val()[id], HoldStatus: HoldStatus{Reason: flow.Reason{Code: part[1], Message: part[2]},
+		target, err := flow.ParseTarget(q.robots.Val()[id])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, RobotHold{Target: target, HoldStatus: HoldStatus{Reason: flow.Reason{Code: part[1], Message: part[2]},
 			Since: millis(times[2]), NextProbe: millis(times[0])}})
 	}
-	slices.SortFunc(out, func(a, b RobotHold) int { return strings.Compare(a.RobotCode, b.RobotCode) })
+	slices.SortFunc(out, func(a, b RobotHold) int { return strings.Compare(a.Name(), b.Name()) })
 	return out, nil
 }
 

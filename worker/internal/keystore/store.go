@@ -205,9 +205,9 @@ func (s *Store) Cancel(ctx context.Context, incident string) (bool, *Reply, erro
 	return r.Status == StatusOK, r, nil
 }
 
-// Release ends the hold of a robot, or with "" that of the app. False when there was none.
-func (s *Store) Release(ctx context.Context, robotCode string) (bool, *Reply, error) {
-	r, err := s.step(ctx, "release", releaseScript, robotCode)
+// Release ends the hold of a target, by its name, or with "" that of the app. False when there was none.
+func (s *Store) Release(ctx context.Context, target string) (bool, *Reply, error) {
+	r, err := s.step(ctx, "release", releaseScript, target)
 	if err != nil {
 		return false, nil, err
 	}

@@ -172,7 +172,7 @@ func TestNothingIsSpentOnAHeldApp(t *testing.T) {
 			}
 			b.advance(2 * time.Minute) // a probe is due, and is not for this
 		}
-		if _, err := b.Release(context.Background()); err != nil {
+		if _, _, err := b.Release(context.Background(), ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, held, err := b.Spend(context.Background(), 0); err != nil || held {

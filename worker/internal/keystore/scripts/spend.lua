@@ -4,6 +4,6 @@
 -- likely to take, microseconds. Status: 'ok', 'held' (the app rests: no call). Adds to the reply: microseconds until the permit.
 
 local rest = tonumber(ARGV[ARGS + 1])
-if rest > 0 then throttle(rest) end
+if rest > 0 then throttle(rest, now_us) end
 if meta.held > 0 then return reply('held') end
 return reply('ok', { math.max(0, permit(tonumber(ARGV[ARGS + 2])) - now_us) })
