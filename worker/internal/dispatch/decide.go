@@ -56,6 +56,7 @@ type decider struct {
 	batch  *flow.Batch
 	now    time.Time // of the key store
 	note   note
+	zone   *time.Location // of the app's month
 }
 
 func newDecider(p Policy, b *flow.Batch, now time.Time) *decider {
@@ -225,7 +226,7 @@ func (d *decider) held(out *decision, v upstream.Verdict) {
 	}
 	probe := max(d.policy.Probe, v.Rest)
 	if v.Scope == upstream.BudgetHold {
-		probe = max(probe, untilNextMonth(d.now))
+		probe = max(probe, untilNextMonth(d.now, d.zone))
 	}
 	out.Hold = &flow.Hold{Reason: flow.Reason{Code: v.Code, Message: message}, Probe: probe, PerhapsRobot: perhapsRobot(v)}
 }
@@ -234,14 +235,6 @@ func (d *decider) held(out *decision, v upstream.Verdict) {
 // the app's.
 func perhapsRobot(v upstream.Verdict) bool {
 	return v.Scope == upstream.AppHold && strings.HasPrefix(v.Code, "Forbidden.") && !strings.Contains(v.Code, "WhiteList")
-}
-
-// budgetZone is where the month of the service's budget is taken to turn. The documents do not say; its users are there.
-var budgetZone = time.FixedZone("Asia/Shanghai", 8*3600)
-
-func untilNextMonth(now time.Time) time.Duration {
-	t := now.In(budgetZone)
-	return time.Date(t.Year(), t.Month()+1, 1, 0, 1, 0, 0, budgetZone).Sub(t)
 }
 
 // robot: no such robot, or no such conversation of it. A second call confirms it before all keys die that wait for the batch's target.

@@ -41,6 +41,7 @@ type App struct {
 	Limited bool // the app has a rate: a permit that was missed is not used late
 	Latency *Latency
 	robots  robots
+	Zone    *time.Location // in which the month of its budget turns; nil: Asia/Shanghai
 
 	// stopped is when a settle last said that the app rests or is held: permits given before are not used.
 	stopped atomic.Pointer[time.Time]
@@ -127,6 +128,10 @@ type run struct {
 	delay time.Duration
 	cause error // of the last call that has to be made again
 	visit *visit
+
+	// Of the batch that is bound now:
+	made    int // calls
+	metered int // of those, the ones that the service counts for the month
 }
 
 func (r *run) loop(ctx context.Context, reply *keystore.Reply) error {
@@ -170,6 +175,8 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
 	b := reply.Batch
 	d := newDecider(r.cfg.Policy, b, reply.Now)
+	d.zone = r.app.Zone
+	r.made, r.metered = 0, 0
 	// The token comes before the permit: one that has to be fetched first would hold up several calls, which then went all at
 	// once and were too many for their second.
 	token, err := r.token(ctx)
@@ -189,6 +196,7 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
 		dec.Next = flow.NextYield
 	}
+	dec.Metered = r.metered
 	next, err := r.settle(ctx, b, dec.Settlement)
 	if err != nil {
 		return nil, err
@@ -245,7 +253,7 @@ func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, p keystore.Permi
 		}
 		var ok bool
 		var err error
-		if p, ok, err = r.app.Store.Permit(ctx, r.at, b.ID); err != nil || !ok {
+		if p, ok, err = r.app.Store.Permit(ctx, r.at, b.ID, r.made+1); err != nil || !ok {
 			return false // without Redis, or where the batch is no longer this run's, nothing may be called
 		}
 	}
@@ -254,7 +262,7 @@ func (r *run) waitForPermit(ctx context.Context, b *flow.Batch, p keystore.Permi
 
 // anotherPermit takes a permit for a second call of the same batch and waits for it.
 func (r *run) anotherPermit(ctx context.Context, b *flow.Batch) bool {
-	p, ok, err := r.app.Store.Permit(ctx, r.at, b.ID)
+	p, ok, err := r.app.Store.Permit(ctx, r.at, b.ID, r.made+1)
 	return err == nil && ok && r.waitForPermit(ctx, b, p)
 }
 
@@ -278,7 +286,7 @@ func (r *run) sleep(ctx context.Context, d time.Duration) bool {
 func (r *run) giveUp(ctx context.Context) (*keystore.Reply, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	return r.app.Store.Takeover(ctx, r.at)
+	return r.app.Store.GiveUp(ctx, r.at, r.metered)
 }
 
 // settle writes the outcome of a call that was made, as long as that makes sense: the messages are recalled, whatever
@@ -353,6 +361,10 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 	answer, err := r.deps.Service.Recall(ctx, token, to, b.Called())
 	took := time.Since(began)
 	r.app.Latency.Observe(took)
+	r.made++
+	if err == nil || metered(upstreamError(err)) {
+		r.metered++
+	}
 	return answer, took, err
 }
 

@@ -136,6 +136,7 @@ const (
 type Settlement struct {
 	Outcomes  []Outcome
 	Counted   bool // the call counts as an attempt of the keys that it carried
+	Metered   int  // calls of the batch by this run that the service counts for the month
 	RequestID string
 	Next      Next
 	Cut       int // of the kept keys, the next call's

@@ -260,7 +260,7 @@ func TestPermitsKeepTheRate(t *testing.T) {
 
 // permitIn takes another permit and tells how far away it is by the test's clock.
 func (b *bundle) permitIn(d flow.DueSlot, batch *flow.Batch) (time.Duration, bool, error) {
-	_, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID)
+	_, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID, 1)
 	if err != nil || !ok {
 		return 0, ok, err
 	}

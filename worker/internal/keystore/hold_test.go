@@ -194,7 +194,7 @@ func TestOnlyTheProbeEndsAHold(t *testing.T) {
 		if told, _ := b.ToldHold(context.Background(), first); !told {
 			t.Error("it is not said that the app is held")
 		}
-		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID); ok || err != nil {
+		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID, 1); ok || err != nil {
 			t.Errorf("a permit for a held app: %v, %v", ok, err)
 		}
 		b.takeover(t, d3, three.Run)
@@ -205,7 +205,7 @@ func TestOnlyTheProbeEndsAHold(t *testing.T) {
 		*b.clock = b.status(t).Hold.NextProbe
 		d, batch := b.next(t)
 		batch = b.settle(t, d, batch, keep(20, 20, flow.NextCall)).Batch
-		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID); !ok || err != nil {
+		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d.Slot, Generation: d.Generation, Run: batch.Run}, batch.ID, 1); !ok || err != nil {
 			t.Errorf("no permit for the probe: %v", err)
 		}
 		b.settle(t, d, batch, recalled(20))

@@ -7,7 +7,9 @@ import (
 
 // Names in Redis. All names of an app share the hash tag {app}, so that a script touches one node of a cluster.
 //
-//	dingrecall:{app}:meta                 hash    counters of numbers given out, limiter, hold
+//	dingrecall:{app}:meta                 hash    counters of numbers given out, limiter, hold, the month's calls
+//	dingrecall:{app}:settings             hash    what workers last said of theirs, for whoever looks
+//	dingrecall:{app}:said                 hash    what was last logged of keys that will miss their windows: keys, at ms
 //	dingrecall:{app}:robot:id|name        hash    name of a target <-> number; a robotCode is the name of its one-to-one messages
 //	dingrecall:{app}:incident:id|name     hash    incident <-> number
 //	dingrecall:{app}:reason:id|text       hash    "code\nmessage" <-> number

@@ -364,7 +364,7 @@ func (w *lawWorld) permitRun(t *rapid.T) {
 		return
 	}
 	at := flow.SlotRun{Slot: run.task.Slot, Generation: run.task.Generation, Run: run.batch.Run}
-	_, ok, err := w.Permit(context.Background(), at, run.batch.ID)
+	_, ok, err := w.Permit(context.Background(), at, run.batch.ID, 1)
 	if owns := w.model.owns(at, run.batch.ID); err != nil || ok && !owns || !ok && owns && !w.atRest(t) {
 		t.Fatalf("permit for batch %d of %+v: %v %v", run.batch.ID, at, ok, err)
 	}

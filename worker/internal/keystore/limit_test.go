@@ -164,7 +164,7 @@ func TestALongRestHoldsNoSlot(t *testing.T) {
 			t.Errorf("after a call that passed: %s", r.Status)
 		}
 		at := flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}
-		if _, ok, err := b.Permit(context.Background(), at, three.ID); err != nil || ok {
+		if _, ok, err := b.Permit(context.Background(), at, three.ID, 1); err != nil || ok {
 			t.Errorf("a permit during the rest: %v, %v", ok, err)
 		}
 		if r = b.attach(t, d4, 0); r.Status != StatusIdle {

@@ -44,3 +44,10 @@ func (o *offset) local(redis, sent, received time.Time) time.Time {
 	}
 	return at
 }
+
+// ahead gives by how much Redis's clock is ahead of ours, 0 before the first exchange.
+func (o *offset) ahead() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.apart
+}

@@ -452,6 +452,10 @@ func (c *recount) checkRunning(p *Params) {
 		return
 	}
 	for class := range 3 {
+		if left := p.Budget.Calls - c.field("meta", "used"); p.Budget.Calls > 0 && c.strs["meta"]["lifted"] == "" &&
+			(left <= 0 || class > 0 && left <= p.Budget.Reserve) {
+			continue
+		}
 		for rid, at := range c.zsets["ready:"+strconv.Itoa(class)] {
 			if at <= float64(c.nowMs) && c.waiting[strconv.Itoa(class)+":"+rid] > 0 && len(c.strs["slots"]) == 0 {
 				c.fault("robot %s is ready and every slot is idle", rid)

@@ -32,7 +32,7 @@ func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow
 		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
 	}
 	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), o.RequestID, string(o.Next),
-		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot}
+		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot, o.Metered}
 	for _, r := range rows {
 		args = append(args, r[0], r[1])
 	}
@@ -74,10 +74,11 @@ type Permit struct {
 	Given time.Time // when it was given
 }
 
-// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. ok is false when the batch is no
-// longer this run's, or when no call is to be made: the app rests for long, or is held.
-func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64) (p Permit, ok bool, err error) {
-	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch, s.lead().Microseconds())
+// Permit takes another permit for a batch that is bound, where the one it had was used or has passed. call says which call of
+// the batch by this run it is for, counted from 1. ok is false when the batch is no longer this run's, or when no call is to be made:
+// the app rests for long, or is held, or the month's calls are spent.
+func (s *Store) Permit(ctx context.Context, at flow.SlotRun, batch int64, call int) (p Permit, ok bool, err error) {
+	r, err := s.step(ctx, "permit", permitScript, at.Slot, at.Generation, at.Run, batch, s.lead().Microseconds(), call)
 	if err != nil || r.Status != StatusOK {
 		return Permit{}, false, err
 	}
@@ -99,10 +100,15 @@ func (s *Store) lead() time.Duration {
 	return min(mostLead, s.offset.usual()*3/2)
 }
 
-// Takeover makes the slot of a run that is known to be gone, or that gives up before its call, due at its next generation,
-// with its batch still bound.
+// Takeover makes the slot of a run that is known to be gone due at its next generation, with its batch still bound. Whether it called
+// is not known, so what was counted for it stays counted.
 func (s *Store) Takeover(ctx context.Context, at flow.SlotRun) (*Reply, error) {
-	return s.step(ctx, "takeover", takeoverScript, at.Slot, at.Generation, at.Run)
+	return s.step(ctx, "takeover", takeoverScript, at.Slot, at.Generation, at.Run, "")
+}
+
+// GiveUp is Takeover by the run itself, which has made so many calls of its batch that the month counts.
+func (s *Store) GiveUp(ctx context.Context, at flow.SlotRun, metered int) (*Reply, error) {
+	return s.step(ctx, "give up", takeoverScript, at.Slot, at.Generation, at.Run, metered)
 }
 
 // RunOf tells which generation and run a slot is at; both are 0 for a slot that was never used.

@@ -179,14 +179,14 @@ func TestFencing(t *testing.T) {
 			}
 		}
 		for name, at := range map[string]flow.SlotRun{"generation": older, "run": otherRun, "slot": idle} {
-			if _, ok, err := b.Permit(context.Background(), at, first.ID); ok || err != nil {
+			if _, ok, err := b.Permit(context.Background(), at, first.ID, 1); ok || err != nil {
 				t.Errorf("a permit for another %s: %v %v", name, ok, err)
 			}
 		}
-		if _, ok, err := b.Permit(context.Background(), owner, first.ID+1); ok || err != nil {
+		if _, ok, err := b.Permit(context.Background(), owner, first.ID+1, 1); ok || err != nil {
 			t.Errorf("a permit for another batch: %v %v", ok, err)
 		}
-		if _, ok, err := b.Permit(context.Background(), owner, first.ID); !ok || err != nil {
+		if _, ok, err := b.Permit(context.Background(), owner, first.ID, 1); !ok || err != nil {
 			t.Errorf("a permit for the owner: %v %v", ok, err)
 		}
 		b.check(t)
@@ -418,7 +418,7 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 		flush()
 		got = b.settle(t, r.Due[0], got.Batch, recalled(20))
 		flush()
-		if _, ok, err := b.Permit(ctx, flow.SlotRun{Slot: r.Due[0].Slot, Generation: r.Due[0].Generation, Run: got.Batch.Run}, got.Batch.ID); !ok || err != nil {
+		if _, ok, err := b.Permit(ctx, flow.SlotRun{Slot: r.Due[0].Slot, Generation: r.Due[0].Generation, Run: got.Batch.Run}, got.Batch.ID, 1); !ok || err != nil {
 			t.Errorf("permit: %v %v", ok, err)
 		}
 		flush()

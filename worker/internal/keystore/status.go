@@ -71,6 +71,7 @@ type RobotHold struct {
 // AppStatus is a consistent picture of an app: everything in it was read in one transaction.
 type AppStatus struct {
 	App    string
+	At     time.Time // by Redis's clock
 	Total  Counts
 	Groups []Group // by incident and target, sorted
 	Slots  int     // not idle
@@ -82,6 +83,9 @@ type AppStatus struct {
 	Share  float64     // of the configured rate that is in use, after throttle answers
 	Rest   time.Time   // until when nobody calls because the service said that it was too much; zero: no rest
 	LastOK time.Time
+
+	Budget   *BudgetStatus // of this month; nil: no calls are counted
+	Settings *Settings     // what the workers last said; nil: none did
 }
 
 // Status reads how the app stands.
@@ -133,7 +137,7 @@ func (q *statusQuery) unread(slots []string) (more []string) {
 
 type statusQuery struct {
 	counts, robots, incidents, meta, busy, held *redis.MapStringStringCmd
-	heldRobots                                  *redis.MapStringStringCmd
+	heldRobots, settings, lanes                 *redis.MapStringStringCmd
 	later, outbox                               *redis.IntCmd
 	now                                         *redis.TimeCmd
 	bound                                       []*redis.SliceCmd
@@ -147,6 +151,8 @@ func (q *statusQuery) read(ctx context.Context, p redis.Pipeliner, app string, s
 	q.busy = p.HGetAll(ctx, name(app, "slots"))
 	q.held = p.HGetAll(ctx, name(app, "held"))
 	q.heldRobots = p.HGetAll(ctx, name(app, "heldrobots"))
+	q.settings = p.HGetAll(ctx, name(app, "settings"))
+	q.lanes = p.HGetAll(ctx, name(app, "n"))
 	q.later = p.ZCard(ctx, name(app, "later"))
 	q.outbox = p.HLen(ctx, name(app, "outbox"))
 	q.now = p.Time(ctx)
@@ -157,7 +163,7 @@ func (q *statusQuery) read(ctx context.Context, p redis.Pipeliner, app string, s
 
 func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 	meta := q.meta.Val()
-	st := AppStatus{App: app, Slots: len(q.busy.Val()), Held: len(q.held.Val()), Later: q.later.Val(), Outbox: q.outbox.Val()}
+	st := AppStatus{App: app, At: now, Slots: len(q.busy.Val()), Held: len(q.held.Val()), Later: q.later.Val(), Outbox: q.outbox.Val()}
 	st.LastOK = millis(meta["ok_at"])
 	limit, err := readPace(meta["pace"])
 	if err != nil {
@@ -167,6 +173,9 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 	if meta["hold_code"] != "" {
 		st.Hold = &HoldStatus{Reason: flow.Reason{Code: meta["hold_code"], Message: meta["hold_message"]},
 			Since: millis(meta["hold_since"]), NextProbe: millis(meta["hold_until"])}
+	}
+	if err := q.addBudget(&st, now); err != nil {
+		return st, err
 	}
 	if st.Robots, err = q.robotHolds(); err != nil {
 		return st, err
@@ -214,6 +223,33 @@ func (q *statusQuery) robotHolds() ([]RobotHold, error) {
 	}
 	slices.SortFunc(out, func(a, b RobotHold) int { return strings.Compare(a.Name(), b.Name()) })
 	return out, nil
+}
+
+// addBudget tells how the month's calls stand, and that the app is held where they are why it makes no calls.
+func (q *statusQuery) addBudget(st *AppStatus, now time.Time) (err error) {
+	if st.Settings, err = decodeSettings(q.settings.Val()); err != nil {
+		return err
+	}
+	if st.Budget, err = decodeBudget(q.meta.Val(), st.Settings, now); err != nil || st.Hold != nil {
+		return err
+	}
+	urgent, others := int64(0), int64(0)
+	for lane, n := range q.lanes.Val() {
+		v, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			return errShape
+		}
+		if strings.HasPrefix(lane, "0:") {
+			urgent += v
+		} else {
+			others += v
+		}
+	}
+	st.Hold = st.Budget.hold(urgent == 0 && others > 0)
+	if st.Hold != nil && st.Hold.Since.IsZero() { // the limit was lowered to what is used already
+		st.Hold.Since = now
+	}
+	return nil
 }
 
 type groupID struct{ robot, incident string }

@@ -23,6 +23,7 @@ type Params struct {
 	Interval  time.Duration // between two calls of the app; 0 = no limit
 	Letter    int           // keys in one dead letter at most
 	ProbeMax  time.Duration // the longest time between two probes of a held app
+	Budget    Budget        // of the calendar month; the zero value counts calls in no month
 }
 
 // Validate tells what is wrong with the parameters.
@@ -41,7 +42,7 @@ func (p Params) Validate() error {
 	case p.Letter < 1 || p.ProbeMax < time.Second:
 		return errors.New("a dead letter holds one key at least, and probes are a second apart at least")
 	}
-	return nil
+	return p.Budget.Validate()
 }
 
 // Store is the key store of one app. It is safe for concurrent use.
@@ -71,16 +72,19 @@ func (s *Store) clockArg() string {
 
 // run runs a script with the arguments that all of them share in front of its own.
 func (s *Store) run(ctx context.Context, what string, sc *redis.Script, args ...any) (any, error) {
-	p := s.params()
-	all := make([]any, 0, 9+len(args))
-	all = append(all, s.clockArg(), p.Slots, p.SlotsCap, p.Linger.Milliseconds(), int64(p.Life/time.Second),
-		int64(p.LedgerTTL/time.Second), p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds())
-	all = append(all, args...)
+	all := append(s.scriptArgs(), args...)
 	v, err := sc.Run(ctx, s.rdb, []string{name(s.app, "meta")}, all...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("key store of app %q: %s: %w", s.app, what, err)
 	}
 	return v, nil
+}
+
+// scriptArgs gives the arguments that all scripts share: see 0_base.lua.
+func (s *Store) scriptArgs() []any {
+	p := s.params()
+	return []any{s.clockArg(), p.Slots, p.SlotsCap, p.Linger.Milliseconds(), int64(p.Life / time.Second), int64(p.LedgerTTL / time.Second),
+		p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds(), p.Budget.arg(s.redisNow())}
 }
 
 func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ...any) (*Reply, error) {

@@ -20,9 +20,11 @@ s.run, s.retry = s.run + 1, retry
 set_state(s, 'running')
 if s.batch == 0 then return go_on(s) end
 
--- A batch that an earlier run left. While the app or the robot is held its keys wait with the others; closed ones die.
+-- A batch that an earlier run left. While the app or the robot is held, or the month's calls are spent, its keys wait with the others;
+-- closed ones die. What that run may have called stays counted.
 local kept, cut = packer(), 0
 local closed = held_off({ rid = s.rid, batch = -1 }) -- also its probe: whoever made it is gone
+  or not may_call(batch_class(s.keys))
 local back = {}
 for at, item in ipairs(bound_items(s)) do
   if item.deadline * 1000 <= now then
@@ -40,7 +42,7 @@ if kept.n == 0 then
   return go_on(s)
 end
 if cut == 0 then cut = kept.n end
-s.batch, s.keys, s.cut = next_batch(), table.concat(kept.packs()), cut
+s.batch, s.keys, s.cut, s.paid = next_batch(), table.concat(kept.packs()), cut, ''
 if rest_until() > 0 then
   set_batch(s)
   set_state(s, 'held')
@@ -48,6 +50,7 @@ if rest_until() > 0 then
   return reply('held', rest_left())
 end
 s.at = permit()
+charge(s)
 probe(s.rid, s.batch)
 set_batch(s)
 wake()

@@ -13,7 +13,8 @@
 --  16 1 = the app may call, as the answer shows: where the call was a probe, that ends the hold
 --  17 robot dead: code ('' = not)        18 its message
 --  19 1 = the hold may be the robot's own
---  20... the rows, two values each
+--  20 how many calls of the batch were made that the month counts
+--  21... the rows, two values each
 -- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'. While the app has a long rest before it
 -- call means held; then the reply adds for how long, ms.
 
@@ -34,10 +35,11 @@ if s.batch ~= tonumber(A(4)) or s.state ~= 'running' then
   return reply(s.state)
 end
 
+refund(s, tonumber(A(20)))
 local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
 local kept, back, recalled, settled, tail = packer(), {}, {}, false, u5(s.batch)
 
-local function row(i) local at = 20 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+local function row(i) local at = 21 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
 
 -- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end; the
 -- same one for all keys of a pack.
@@ -111,7 +113,14 @@ s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept.packs(
 probe_goes_on(s.rid, was, s.batch)
 if mode == 'claim' then mode = 'call' end -- what stays bound comes first
 if mode == 'call' and rest_until() > 0 then mode = 'held' end
-if mode == 'call' then s.at = permit() end
+if mode == 'call' and not may_call(batch_class(s.keys)) then -- the month's calls are spent: they wait with the others
+  give_back(s.rid, bound_items(s))
+  return go_on(s)
+end
+if mode == 'call' then
+  s.at = permit()
+  charge(s)
+end
 set_batch(s)
 if mode == 'held' then set_state(s, 'held') elseif mode == 'yield' then make_due(s) end
 wake()

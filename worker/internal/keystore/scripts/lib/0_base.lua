@@ -9,6 +9,7 @@
 -- ARGV[6]  what the ledger outlives its day by, s
 -- ARGV[7]  time between two calls of the app, microseconds; 0 = no limit
 -- ARGV[8]  most keys of one dead letter         ARGV[9]  longest time between two probes of a held app, ms
+-- ARGV[10] the month's calls: see 5_budget.lua
 --
 -- Every reply is an array:
 --   1 status ('ok', 'batch', 'idle', 'due', 'held', 'stale', 'refused')
@@ -20,7 +21,7 @@ local P = string.sub(KEYS[1], 1, -5)
 local call, floor, char, byte, sub = redis.call, math.floor, string.char, string.byte, string.sub
 local FULL, DAY, BUCKET = 20, 86400, 300
 local WAITING, RECALLED, DEAD, CANCELLED = 1, 2, 3, 4
-local ARGS = 9
+local ARGS = 10
 
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]), tonumber(ARGV[1]) * 1000 end

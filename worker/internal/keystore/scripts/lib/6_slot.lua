@@ -3,11 +3,11 @@
 local function slot_key(i) return P .. 'slot:' .. i end
 
 local function load_slot(i)
-  local v = call('HMGET', slot_key(i), 'state', 'gen', 'run', 'retry', 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys')
+  local v = call('HMGET', slot_key(i), 'state', 'gen', 'run', 'retry', 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys', 'paid')
   return {
     i = i, state = v[1] or 'idle', gen = tonumber(v[2] or 0), run = tonumber(v[3] or 0), retry = tonumber(v[4] or 0),
     batch = tonumber(v[5] or 0), rid = tonumber(v[6] or 0), cut = tonumber(v[7] or 0), tries = tonumber(v[8] or 0),
-    note = v[9] or '', at = tonumber(v[10] or 0), keys = v[11] or '',
+    note = v[9] or '', at = tonumber(v[10] or 0), keys = v[11] or '', paid = v[12] or '',
   }
 end
 
@@ -40,14 +40,14 @@ end
 
 local function set_batch(s)
   call('HSET', slot_key(s.i), 'batch', int(s.batch), 'rid', s.rid, 'cut', s.cut, 'tries', s.tries, 'note', s.note,
-    'at', int(s.at), 'keys', s.keys)
+    'at', int(s.at), 'keys', s.keys, 'paid', s.paid)
   if s.state == 'running' then set_calling(s) end
 end
 
 local function drop_batch(s)
-  s.batch, s.keys, s.cut, s.tries, s.note, tally = 0, '', 0, 0, '', nil
+  s.batch, s.keys, s.cut, s.tries, s.note, s.paid, tally = 0, '', 0, 0, '', '', nil
   call('ZREM', P .. 'calling', s.i)
-  call('HDEL', slot_key(s.i), 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys')
+  call('HDEL', slot_key(s.i), 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys', 'paid')
 end
 
 -- Due at the next generation: a new task is owed, and the runs of the old one are stale from here on.

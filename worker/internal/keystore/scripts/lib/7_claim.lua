@@ -153,13 +153,14 @@ end
 local function bind(s, rid, got)
   s.batch, s.rid, s.keys = next_batch(), rid, table.concat(got)
   s.cut, s.tries, s.note, s.at = got.n, 0, '', permit()
+  charge(s)
   set_batch(s)
 end
 
 -- Binds the next batch to a slot, of the robots that are ready by a moment.
 local function claim_by(s, by, avoid)
   for class = 0, 2 do
-    while true do
+    while may_call(class) do
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
       local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(by), 'LIMIT', 0, 1)[1])
       if not rid then break end

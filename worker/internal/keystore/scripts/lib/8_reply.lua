@@ -10,9 +10,12 @@ local function wake()
   local hold = meta.held
   if hold > now or rest_until() > 0 then return end
   local ready = 0
-  for class = 0, 2 do ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
+  for class = 0, 2 do
+    if may_call(class) then ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
+  end
   if ready == 0 then return end
-  local want = math.max(ready, math.ceil(meta.waiting / FULL))
+  local want = ready
+  if may_call(2) then want = math.max(ready, math.ceil(meta.waiting / FULL)) end -- else how many of them may be called is not known
   if hold > 0 then want = 1 end
   want = math.min(free, want - call('HLEN', P .. 'due'))
   if want <= 0 then return end
@@ -39,6 +42,11 @@ local function next_moment()
   end
   local l = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
   sooner(tonumber(l[2]))
+  if meta.waiting > 0 then -- the month's calls are spent, or those of the classes behind
+    local turns = month_end(2)
+    if turns > 0 then sooner(turns) end
+    hold = math.max(hold, month_end(0))
+  end
   if hold > now then
     if meta.waiting > 0 then t = hold elseif t > 0 then t = math.max(hold, t) end
   end
