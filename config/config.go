@@ -75,6 +75,10 @@ type App struct {
 	Rate float64
 	// MonthlyCalls is the organisation's budget of calls in a calendar month. Default 5000, the standard edition's; 0 is not known.
 	MonthlyCalls int
+	// UrgentReserve is how many of MonthlyCalls are kept for urgent keys: others wait once only so many are left. Default 0.
+	UrgentReserve int
+	// BudgetZone is the time zone in which the month turns, as the tz database names it. Default Asia/Shanghai.
+	BudgetZone string
 	// Robots are the robotCodes that belong to this app; "*" takes every robot that no other app names. With a single app, the
 	// default is ["*"].
 	Robots []string
@@ -146,6 +150,7 @@ type Log struct {
 const (
 	DefaultRate         = 20
 	DefaultMonthlyCalls = 5000
+	DefaultBudgetZone   = "Asia/Shanghai"
 )
 
 // Defaults returns the configuration that holds when nothing is said. It has no apps.

@@ -35,6 +35,8 @@ apps:
     appSecretFile: main-secret
     rate: 60.5
     monthlyCalls: 200000
+    urgentReserve: 1000
+    budgetZone: Europe/Berlin
     robots: ["*"]
   - name: side.app
     kind: third-party
@@ -140,9 +142,9 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			BaseURL: "https://api.dingtalk.io", Timeout: 11 * time.Second, MaxResponseBytes: 65536, MaxConns: 12,
 		},
 		Apps: []App{
-			{Name: "main", Kind: upstream.KindInternal, AppKey: "dingmain", AppSecret: mainSecret, AppSecretFile: "etc/main-secret", Rate: 60.5, MonthlyCalls: 200000, Robots: []string{"*"}},
+			{Name: "main", Kind: upstream.KindInternal, AppKey: "dingmain", AppSecret: mainSecret, AppSecretFile: "etc/main-secret", Rate: 60.5, MonthlyCalls: 200000, UrgentReserve: 1000, BudgetZone: "Europe/Berlin", Robots: []string{"*"}},
 			{Name: "side.app", Kind: upstream.KindThirdParty, AppKey: "dingside", AppSecret: sideSecret, AppSecretFile: "/abs/side-secret", CorpID: "dingcorp",
-				SuiteTicketFile: "etc/suite-ticket", Rate: 20, MonthlyCalls: 5000, Robots: []string{"robot1", "robot2"}},
+				SuiteTicketFile: "etc/suite-ticket", Rate: 20, MonthlyCalls: 5000, BudgetZone: DefaultBudgetZone, Robots: []string{"robot1", "robot2"}},
 		},
 		Worker: Worker{
 			Linger: 2 * time.Second, Window: 23 * time.Hour, Margin: 3 * time.Minute, DeadRetention: 100 * time.Hour, LedgerRetention: 50 * time.Hour,
@@ -272,6 +274,10 @@ func TestSpoiled(t *testing.T) {
 		{"rate: 60.5", "rate: .nan", "apps[0].rate", "NaN is not a number"},
 		{"rate: 60.5", "rate: fast", "apps[0].rate", `"fast" is not a number`},
 		{"monthlyCalls: 200000", "monthlyCalls: -1", "apps[0].monthlyCalls", "out of range"},
+		{"urgentReserve: 1000", "urgentReserve: -1", "apps[0].urgentReserve", "out of range"},
+		{"monthlyCalls: 200000", "monthlyCalls: 999", "apps[0].urgentReserve", "1000 is more than the month's calls"},
+		{"budgetZone: Europe/Berlin", "budgetZone: Europe/Atlantis", "apps[0].budgetZone", `"Europe/Atlantis" is no time zone`},
+		{"budgetZone: Europe/Berlin", "budgetZone: Local", "apps[0].budgetZone", "is no time zone"},
 		{`robots: ["*"]`, "robots: []", "apps[0].robots", "is empty"},
 		{`robots: ["*"]`, "robots: [robot2]", "apps[1].robots", `"robot2" belongs to apps[0] already`},
 		{`robots: ["*"]`, "robots: [a, a]", "apps[0].robots", `names "a" twice`},

@@ -59,6 +59,8 @@ func (a *App) leaves() []leaf {
 		stringLeaf("suiteTicketFile", &a.SuiteTicketFile, nil),
 		floatLeaf("rate", &a.Rate, 0, 1_000_000),
 		intLeaf("monthlyCalls", &a.MonthlyCalls, 0, math.MaxInt32),
+		intLeaf("urgentReserve", &a.UrgentReserve, 0, math.MaxInt32),
+		stringLeaf("budgetZone", &a.BudgetZone, checkZone),
 		listLeaf("robots", &a.Robots, checkRobots),
 	}
 }
@@ -122,6 +124,8 @@ var appEnvKeys = []struct{ suffix, key string }{
 	{"SUITE_TICKET_FILE", "suiteTicketFile"},
 	{"RATE", "rate"},
 	{"MONTHLY_CALLS", "monthlyCalls"},
+	{"URGENT_RESERVE", "urgentReserve"},
+	{"BUDGET_ZONE", "budgetZone"},
 	{"ROBOTS", "robots"},
 }
 

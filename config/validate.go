@@ -107,6 +107,10 @@ func (v *validator) apps() {
 		} else {
 			names[app.Name], envNames[appEnvPrefix(app.Name)] = i, i
 		}
+		if app.UrgentReserve > app.MonthlyCalls && v.sound(appPath(i, "monthlyCalls"), appPath(i, "urgentReserve")) {
+			v.add(appPath(i, "urgentReserve"), fmt.Sprintf("%d is more than the month's calls (apps[%d].monthlyCalls: %d); keep fewer of them for urgent keys",
+				app.UrgentReserve, i, app.MonthlyCalls))
+		}
 		if len(app.Robots) == 0 {
 			v.add(appPath(i, "robots"), `is empty; list the robotCodes of this app, or write ["*"] for all that no other app names`)
 		}

@@ -88,7 +88,7 @@ func newPipeline(cfg Config, deps Deps) (*pipeline, error) {
 func (p *pipeline) newDispatcher() (*dispatch.Dispatcher, error) {
 	apps := make([]*dispatch.App, 0, len(p.apps))
 	for _, a := range p.apps {
-		apps = append(apps, &dispatch.App{Name: a.Name, Store: a.store, Tokens: a.tokens, Limited: a.Rate > 0, Latency: a.latency})
+		apps = append(apps, &dispatch.App{Name: a.Name, Store: a.store, Tokens: a.tokens, Limited: a.Rate > 0, Latency: a.latency, Zone: a.Zone})
 	}
 	policy := dispatch.Policy{MaxAttempts: p.cfg.MaxAttempts, UnknownAttempts: p.cfg.UnknownAttempts, SplitAfter: p.cfg.SplitAfter,
 		BackoffBase: p.cfg.BackoffBase, BackoffMax: p.cfg.BackoffMax, Probe: p.cfg.ProbeBase}
@@ -99,7 +99,21 @@ func (p *pipeline) newDispatcher() (*dispatch.Dispatcher, error) {
 // letterKeys is how many keys that died without a call share a dead letter at most; those of a call are 20 at most anyway.
 const letterKeys = 200
 
+// shanghai is where the month turns where nothing else is said.
+var shanghai = time.FixedZone("Asia/Shanghai", 8*3600)
+
+// register makes an app, and what others need to know of its settings, known to whoever inspects this Redis.
+func (p *pipeline) register(ctx context.Context, a *appState) error {
+	if err := a.store.Register(ctx); err != nil {
+		return err
+	}
+	return a.store.Tell(ctx, keystore.Settings{Rate: a.Rate, Slots: p.cfg.MaxSlots, Latency: a.latency.Average(), Calls: a.MonthlyCalls, Reserve: a.Reserve})
+}
+
 func (p *pipeline) addApp(a App) error {
+	if a.Zone == nil {
+		a.Zone = shanghai
+	}
 	s := &appState{App: a, latency: &dispatch.Latency{}}
 	params := func() keystore.Params { return s.params(p.cfg) }
 	if err := params().Validate(); err != nil {
@@ -123,6 +137,7 @@ func (s *appState) params(cfg Config) keystore.Params {
 	slots := s.latency.Slots(s.Rate, cfg.MaxSlots)
 	p := keystore.Params{Slots: slots, SlotsCap: min(255, 2*slots+4), Linger: cfg.Linger, Life: (cfg.Window - cfg.Margin).Truncate(time.Second),
 		LedgerTTL: cfg.LedgerRetention, Letter: letterKeys, ProbeMax: cfg.ProbeMax}
+	p.Budget = keystore.Budget{Zone: s.Zone, Calls: s.MonthlyCalls, Reserve: s.Reserve}
 	if s.Rate > 0 {
 		p.Interval = time.Duration(pace * float64(time.Second) / s.Rate)
 	}

@@ -22,9 +22,11 @@ const AnyRobot = "*"
 type App struct {
 	Name         string
 	Credentials  upstream.Credentials
-	Rate         float64  // calls a second over all workers; 0 = no limit
-	MonthlyCalls int      // the budget, for what is told to operators; 0 = not known
-	Robots       []string // robotCodes; AnyRobot = all that no other app names
+	Rate         float64        // calls a second over all workers; 0 = no limit
+	MonthlyCalls int            // the budget: calls in a calendar month over all workers; 0 = no limit, calls are counted all the same
+	Reserve      int            // of MonthlyCalls, those that are kept for urgent keys
+	Zone         *time.Location // in which the month turns; nil = Asia/Shanghai
+	Robots       []string       // robotCodes; AnyRobot = all that no other app names
 }
 
 // Config is the worker's settings. See DefaultConfig for the defaults; the zero value is not usable.
@@ -78,6 +80,8 @@ func (c Config) Validate() error {
 	for _, a := range c.Apps {
 		check(a.Name != "" && !names[a.Name], "app names must be there and different: %q", a.Name)
 		check(a.Rate >= 0, "app %q: a rate cannot be negative: %v", a.Name, a.Rate)
+		check(a.MonthlyCalls >= 0 && a.Reserve >= 0 && a.Reserve <= a.MonthlyCalls, "app %q: the reserve (%d) must be part of the month's calls (%d)", a.Name,
+			a.Reserve, a.MonthlyCalls)
 		names[a.Name] = true
 	}
 	check(c.Linger >= 0, "linger cannot be negative: %v", c.Linger)
@@ -144,7 +148,7 @@ func (w *Worker) Start(ctx context.Context) error {
 		return errors.New("a worker is started once")
 	}
 	for _, a := range w.p.apps {
-		if err := a.store.Register(ctx); err != nil {
+		if err := w.p.register(ctx, a); err != nil {
 			return err
 		}
 	}

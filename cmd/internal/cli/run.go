@@ -25,8 +25,11 @@ type runFlags struct {
 	progress string
 	rate     float64
 	rateSet  bool
-	holdWait time.Duration
-	redisSet bool
+	// budget is how many calls each app may make in this month; budgetSet: it is given.
+	budget    int
+	budgetSet bool
+	holdWait  time.Duration
+	redisSet  bool
 	// logLevelSet: --log-level is given. Else only warnings are logged.
 	logLevelSet bool
 	simulate    bool
@@ -66,6 +69,7 @@ sent, 4 interrupted, 5 an app is on hold and keys are left, 1 anything else fail
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.rateSet = cmd.Flags().Changed("rate")
+			f.budgetSet = cmd.Flags().Changed("budget")
 			f.redisSet = cmd.Flags().Changed("redis")
 			f.logLevelSet = cmd.Flags().Changed("log-level")
 			return a.run(cmd, args[0], f)
@@ -77,6 +81,7 @@ sent, 4 interrupted, 5 an app is on hold and keys are left, 1 anything else fail
 	flags.StringVar(&f.resume, "resume", "", "leave out the keys that the earlier report `FILE` has as recalled")
 	flags.StringVar(&f.progress, "progress", progressAuto, "`HOW` to show progress: auto, bar, plain or none")
 	flags.Float64Var(&f.rate, "rate", 0, "calls a second of each app, instead of the configured rate; 0: no limit")
+	flags.IntVar(&f.budget, "budget", 0, "calls of each app in this month, instead of the configured ones (monthlyCalls); 0: no limit")
 	flags.DurationVar(&f.holdWait, "hold-wait", 0, "how long to wait on when all that is left waits for an app on hold; negative: for ever")
 	flags.BoolVar(&f.simulate, "simulate", false, "call a simulator in this process instead of the service; needs no credentials")
 	flags.DurationVar(&f.sim.latency, "sim-latency", 50*time.Millisecond, "simulator: `TIME` that an answer takes")
@@ -134,7 +139,7 @@ func (a *app) runConfig(cmd *cobra.Command, f runFlags) (*config.Config, error) 
 		return nil, err
 	}
 	if f.simulate {
-		cfg.Apps = []config.App{{Name: simulatedApp, Kind: upstream.KindInternal, AppKey: "simulated", AppSecret: "simulated", Rate: config.DefaultRate, Robots: []string{config.AnyRobot}}}
+		cfg.Apps = []config.App{{Name: simulatedApp, Kind: upstream.KindInternal, AppKey: "simulated", AppSecret: "simulated", Rate: config.DefaultRate, BudgetZone: config.DefaultBudgetZone, Robots: []string{config.AnyRobot}}}
 	}
 	if f.rateSet {
 		if f.rate < 0 || math.IsNaN(f.rate) || math.IsInf(f.rate, 0) {
@@ -145,6 +150,14 @@ func (a *app) runConfig(cmd *cobra.Command, f runFlags) (*config.Config, error) 
 		}
 		if problems := cfg.Validate(); len(problems) > 0 {
 			return nil, badInput(fmt.Errorf("--rate: %w", problems.Err()))
+		}
+	}
+	if f.budgetSet {
+		for i := range cfg.Apps {
+			cfg.Apps[i].MonthlyCalls, cfg.Apps[i].UrgentReserve = f.budget, min(cfg.Apps[i].UrgentReserve, max(0, f.budget))
+		}
+		if problems := cfg.Validate(); len(problems) > 0 {
+			return nil, badInput(fmt.Errorf("--budget: %w", problems.Err()))
 		}
 	}
 	return cfg, nil

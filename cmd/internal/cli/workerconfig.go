@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"time"
+
 	"dingrecall/config"
 	"dingrecall/worker"
 )
@@ -35,10 +37,21 @@ func workerConfig(cfg *config.Config) worker.Config {
 			Credentials:  app.Credentials(),
 			Rate:         app.Rate,
 			MonthlyCalls: app.MonthlyCalls,
+			Reserve:      app.UrgentReserve,
+			Zone:         zoneOf(app),
 			Robots:       app.Robots,
 		})
 	}
 	return out
+}
+
+// zoneOf gives the time zone of an app's month, nil where it names none (an app that is not from a configuration).
+func zoneOf(app config.App) *time.Location {
+	zone, err := time.LoadLocation(app.BudgetZone)
+	if err != nil || app.BudgetZone == "" { // the configuration was checked
+		return nil
+	}
+	return zone
 }
 
 // appNames lists the configured apps, for inspectors.
