@@ -93,6 +93,14 @@ func (i *Inspector) adminStatus(ctx context.Context) (admin.Status, error) {
 	for _, a := range st.Apps {
 		app := admin.App{Name: a.App, Waiting: a.Total.Waiting, Bound: a.Total.Bound, Recalled: a.Total.Recalled, Dead: a.Total.Dead,
 			Cancelled: a.Total.Cancelled, Slots: a.Slots, Backoff: a.Held, Outbox: a.Outbox, Share: a.Share, LastOK: a.LastOK, Rest: a.Rest}
+		f, err := i.Forecast(ctx, a)
+		if err != nil {
+			return admin.Status{}, err
+		}
+		app.Outlook = adminOutlook(f)
+		if b := a.Budget; b != nil {
+			app.Budget = &admin.Budget{Used: b.Used, Calls: b.Calls, Reserve: b.Reserve, Turns: b.Turns, Lifted: b.Lifted}
+		}
 		if a.Hold != nil {
 			app.Hold = &admin.Hold{Code: a.Hold.Code, Message: a.Hold.Message, Since: a.Hold.Since, NextProbe: a.Hold.NextProbe}
 		}
@@ -107,4 +115,15 @@ func (i *Inspector) adminStatus(ctx context.Context) (admin.Status, error) {
 			Retry: q.Retry, Archived: q.Archived, Paused: q.Paused})
 	}
 	return out, nil
+}
+
+func adminOutlook(f *Forecast) *admin.Outlook {
+	if f == nil {
+		return nil
+	}
+	out := &admin.Outlook{Missed: f.Missed, FirstMiss: f.FirstMiss, End: f.End}
+	for _, i := range f.Incidents {
+		out.Incidents = append(out.Incidents, admin.Incident{Name: i.Incident, Keys: i.Keys, Missed: i.Missed, End: i.End})
+	}
+	return out
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // steps are the steps that may fail and are tried again, as labels.
-var steps = []string{"wake", "slots", "outbox", "archive", "register"}
+var steps = []string{"wake", "slots", "outbox", "archive", "register", "outlook"}
 
 // runReconcile puts right what a crash or an operator left behind: it looks for keys whose moment has come, enqueues the task of
 // every slot that is not idle, drains the outboxes, and brings archived tasks back to work.
@@ -31,10 +31,11 @@ func (p *pipeline) runReconcile(ctx context.Context) error {
 	}
 	step("archive", p.rescue(ctx)) // first: a slot whose task is archived gets no other, since the id is taken
 	for _, a := range p.apps {
-		step("register", a.store.Register(ctx))
+		step("register", p.register(ctx, a))
 		step("wake", p.wake(ctx, a.Name))
 		step("slots", p.reviveSlots(ctx, a))
 		step("outbox", p.drain(ctx, a.Name))
+		step("outlook", p.outlook(ctx, a))
 	}
 	if len(errs) > 0 {
 		return &flow.Later{Delay: 5 * time.Second, Err: errors.Join(errs...)}

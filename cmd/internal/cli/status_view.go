@@ -38,6 +38,8 @@ type (
 		Later      int64         `json:"later"`
 		Outbox     int64         `json:"outbox"`
 		LastRecall *time.Time    `json:"lastRecall"`
+		Budget     *statusBudget `json:"budget"`   // null where no call was counted yet
+		Forecast   *statusFuture `json:"forecast"` // null where no worker has told what the app can do
 		Total      statusCounts  `json:"total"`
 		Groups     []statusGroup `json:"groups"`
 	}
@@ -93,6 +95,11 @@ func (a *app) readStatus(ctx context.Context, cfg *config.Config, rdb *redis.Cli
 			continue
 		}
 		shown := viewApp(app, f)
+		outlook, err := insp.Forecast(ctx, app)
+		if err != nil {
+			return statusView{}, err
+		}
+		shown.Budget, shown.Forecast = viewBudget(app.Budget), viewForecast(outlook, f.incident)
 		for i := range cfg.Apps {
 			if cfg.Apps[i].Name == app.App {
 				shown.Rate = &cfg.Apps[i].Rate
@@ -172,6 +179,7 @@ func (v statusView) print(w io.Writer) error {
 		if app.Outbox > 0 {
 			fmt.Fprintf(w, "  %s on the way to the queue recall-dead\n", counted(app.Outbox, "dead letter", "dead letters"))
 		}
+		fmt.Fprint(w, app.Budget.describe(v.At), app.Forecast.describe(v.At))
 		if lastTable = len(app.Groups) > 0; !lastTable {
 			continue
 		}
@@ -282,7 +290,7 @@ func (s statusApp) table() *table {
 			if name == "" {
 				name = "(no incident)"
 			}
-			t.row(name)
+			t.row(name + s.Forecast.ending(incident))
 		}
 		t.row(append([]string{"  " + g.target()}, g.cells()...)...)
 	}

@@ -1,0 +1,77 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dingrecall/worker/internal/keystore"
+)
+
+// outlookGap is how long at least lies between two log lines on what an app will miss.
+const outlookGap = 2 * time.Minute
+
+// outlook tells an operator that keys will miss their windows while something can still be done, when that becomes true, grows by
+// half, or is over. What was said last stands in Redis: whichever worker looks next, it is said once.
+func (p *pipeline) outlook(ctx context.Context, a *appState) error {
+	st, err := a.store.Status(ctx)
+	if err != nil {
+		return err
+	}
+	said, err := a.store.Said(ctx)
+	if err != nil || st.Total.Waiting == 0 && said.Keys == 0 {
+		return err
+	}
+	f, err := foresee(ctx, a.store, st)
+	if err != nil || f == nil {
+		return err
+	}
+	if !worthSaying(said, f.Missed, st.At) {
+		return nil
+	}
+	if err := a.store.Say(ctx, keystore.Said{Keys: f.Missed, At: st.At}); err != nil {
+		return err
+	}
+	if f.Missed == 0 {
+		p.log.Info("no key is expected to miss its window any more", zap.String("app", a.Name), zap.Int64("waiting", st.Total.Waiting))
+		return nil
+	}
+	fields := []zap.Field{zap.String("app", a.Name), zap.Int("keys", f.Missed), zap.Int64("waiting", st.Total.Waiting),
+		zap.Time("first_window_closes", f.FirstMiss), zap.Duration("time_to_act", f.FirstMiss.Sub(st.At).Round(time.Second)),
+		zap.String("hint", outlookHint(st, f))}
+	if worst := worstIncident(f); worst.Incident != "" {
+		fields = append(fields, zap.String("incident", worst.Incident), zap.Int("incident_keys", worst.Missed))
+	}
+	p.log.Warn("keys will miss their windows unless something is done", fields...)
+	return nil
+}
+
+// worthSaying says whether what is missed differs by enough from what was said of it last.
+func worthSaying(said keystore.Said, missed int, now time.Time) bool {
+	if !said.At.IsZero() && now.Sub(said.At) < outlookGap {
+		return false
+	}
+	return missed > said.Keys+said.Keys/2 || missed == 0 && said.Keys > 0
+}
+
+// outlookHint says what stands in the way, and so what would help.
+func outlookHint(st AppStatus, f *Forecast) string {
+	switch {
+	case st.Hold != nil && (st.Hold.Code == keystore.CodeBudgetSpent || st.Hold.Code == keystore.CodeBudgetReserved), !f.Spent.IsZero():
+		return "the month's calls do not last: buy more and raise monthlyCalls, or let calls go on with recall release"
+	case st.Hold != nil:
+		return "the app is held: mend what its hold names, then recall release"
+	}
+	return "the rate does not suffice: raise it if the service allows more, or cancel what matters less"
+}
+
+func worstIncident(f *Forecast) IncidentForecast {
+	var worst IncidentForecast
+	for _, i := range f.Incidents {
+		if i.Missed > worst.Missed {
+			worst = i
+		}
+	}
+	return worst
+}

@@ -1,0 +1,70 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"dingrecall/worker/internal/flow"
+	"dingrecall/worker/internal/keystore"
+)
+
+func TestWorthSaying(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	long, short := now.Add(-time.Hour), now.Add(-time.Second)
+	for _, c := range []struct {
+		name   string
+		said   keystore.Said
+		missed int
+		want   bool
+	}{
+		{"nothing was said, nothing is missed", keystore.Said{}, 0, false},
+		{"it becomes true", keystore.Said{}, 1, true},
+		{"it is as it was", keystore.Said{Keys: 100, At: long}, 100, false},
+		{"it grew a little", keystore.Said{Keys: 100, At: long}, 150, false},
+		{"it grew by more than half", keystore.Said{Keys: 100, At: long}, 151, true},
+		{"it grew by much, a moment ago something was said", keystore.Said{Keys: 100, At: short}, 1000, false},
+		{"it shrank", keystore.Said{Keys: 100, At: long}, 1, false},
+		{"it is over", keystore.Said{Keys: 100, At: long}, 0, true},
+		{"it was said that it is over", keystore.Said{At: long}, 0, false},
+		{"it is true again", keystore.Said{At: long}, 5, true},
+	} {
+		if got := worthSaying(c.said, c.missed, now); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestForecastInput(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 12, 2, 0, 0, time.UTC)
+	turns := now.Add(7 * 24 * time.Hour)
+	st := AppStatus{At: now, Share: 1, Settings: &keystore.Settings{Rate: 20, Slots: 8, Latency: time.Second, Calls: 50, Reserve: 10},
+		Budget: &BudgetStatus{Used: 45, Calls: 50, Reserve: 10, Turns: turns}}
+	in := forecastInput(st, []keystore.WaitingKeys{
+		{Class: flow.Bulk, RobotCode: "r", Incident: "i", Keys: 3, From: now.Add(3 * time.Minute)},
+		{Class: flow.Urgent, RobotCode: "r", Keys: 4, From: now.Add(-2 * time.Minute)},
+		{RobotCode: "r", Keys: 5},
+	})
+	if in.Rate != 20 || !in.Start.IsZero() || in.Budget.Left != 5 || in.Budget.Reserve != 5 || in.Budget.Next != 50 || in.Budget.Keep != 10 || !in.Budget.Turns.Equal(turns) {
+		t.Errorf("%+v, %+v", in, in.Budget)
+	}
+	if p := in.Piles[0]; p.Class != 2 || p.Robot != "r" || p.Incident != "i" || p.Keys != 3 || !p.Deadline.Equal(now.Add(3*time.Minute)) {
+		t.Errorf("%+v", p)
+	}
+	if got := in.Piles[1].Deadline.Sub(now); got != 90*time.Second { // between now and the end of the five minutes
+		t.Errorf("windows that close now are taken to close in %v", got)
+	}
+	if p := in.Piles[2]; !p.NotBefore.After(now) || !p.Deadline.Equal(now.Add(24*time.Hour)) {
+		t.Errorf("%+v", p)
+	}
+	st.Share, st.Budget.Lifted = 0.5, true
+	st.Hold = &keystore.HoldStatus{Reason: flow.Reason{Code: "IpNotInWhiteList"}, NextProbe: now.Add(time.Minute)}
+	if in = forecastInput(st, nil); in.Rate != 10 || in.Budget != nil || !in.Start.Equal(now.Add(time.Minute)) {
+		t.Errorf("throttled, lifted and held: %+v", in)
+	}
+	st.Hold.Code = keystore.CodeBudgetSpent
+	if in = forecastInput(st, nil); !in.Start.IsZero() {
+		t.Errorf("the budget's own hold is the budget: %+v", in)
+	}
+}
