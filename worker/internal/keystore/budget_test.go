@@ -189,7 +189,7 @@ func TestWhatIsCounted(t *testing.T) {
 		if r2.Status != StatusHeld {
 			t.Fatalf("%+v", *r2)
 		}
-		r = b.attach(t, d, 1)
+		b.attach(t, d, 1)
 		want("taken up again", 3)
 		r = b.attach(t, d, 2)
 		want("its worker died, perhaps in the call", 4)
