@@ -8,6 +8,7 @@ import (
 
 	"dingrecall/tasks"
 	"dingrecall/worker/internal/keystore"
+	"dingrecall/worker/internal/tokenstore"
 )
 
 // ErrUnknownName is the error for a name that is neither an app's nor a robot's.
@@ -73,9 +74,21 @@ func (i *Inspector) release(ctx context.Context, r Released) error {
 	if r.Code == "" {
 		return nil
 	}
+	if err := i.forgetTokenFailure(ctx, r.App); err != nil {
+		return err
+	}
 	if _, _, err := keystore.NewReader(i.rdb, r.App).Release(ctx, r.Target.Name()); err != nil {
 		return err
 	}
 	t, opts := tasks.NewAlarmTask(tasks.Alarm{App: r.App, At: time.Now().UnixMilli()})
 	return newEnqueuer(i.rdb).put(ctx, t, opts)
+}
+
+// forgetTokenFailure lets workers ask for a token at once: what made it fail may be what was mended.
+func (i *Inspector) forgetTokenFailure(ctx context.Context, app string) error {
+	shared, err := tokenstore.New(i.rdb, tokenstore.Config{App: app, Prefix: keystore.Prefix(app)})
+	if err != nil {
+		return err
+	}
+	return shared.ForgetFailure(ctx)
 }

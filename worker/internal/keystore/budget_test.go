@@ -384,3 +384,18 @@ func TestPermitOfTheNextMonth(t *testing.T) {
 		}
 	})
 }
+
+// A call without a batch counts as well, and leaves what is kept for urgent keys alone.
+func TestCallsWithoutABatchAreCounted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.budgeted(3, 1)
+		for i, wantHeld := range []bool{false, false, true, true} {
+			_, held, err := b.Spend(context.Background(), 0)
+			if err != nil || held != wantHeld || b.used(t) != min(i+1, 2) {
+				t.Errorf("call %d: held %v, %v, %d counted", i+1, held, err, b.used(t))
+			}
+		}
+		b.check(t)
+	})
+}
