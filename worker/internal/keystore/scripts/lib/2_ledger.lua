@@ -20,23 +20,14 @@ local function ledger(day)
   return last_ledger
 end
 
--- The eight 32-bit numbers of a usual key, by Redis's own library where the Lua engine has it.
+-- Redis's own library gives the eight 32-bit numbers of a usual key; the Redis that is embedded in a process has none.
 local _, words = pcall(function() return struct.unpack end)
-if type(words) ~= 'function' then
-  words = function(_, k)
-    local w = {}
-    for i = 1, 29, 4 do
-      local a, b, c, d = byte(k, i, i + 3)
-      w[#w + 1] = ((a * 256 + b) * 256 + c) * 256 + d
-    end
-    return unpack(w)
-  end
-end
+if type(words) ~= 'function' then words = nil end
 
 -- Spreads keys over buckets: for the usual 32 bytes a sum with odd factors of 18 bits (so that it is exact in a double), which
--- is several times cheaper than a digest and spreads counters as well as noise; SHA-1 for any other length.
+-- is several times cheaper than a digest and spreads counters as well as noise; else SHA-1. All workers of a Redis have the same.
 local function hash(k)
-  if #k ~= 32 then return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
+  if #k ~= 32 or not words then return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
   local a, b, c, d, e, f, g, h = words('>I4I4I4I4I4I4I4I4', k)
   return (a * 259033 + b * 139369 + c * 243517 + d * 184727 + e * 226183 + f * 153529 + g * 203311 + h * 168781) % 4294967291
 end
