@@ -56,7 +56,7 @@ func forecastInput(st AppStatus, waiting []keystore.WaitingKeys) forecast.Input 
 		}
 	}
 	for _, w := range waiting {
-		p := forecast.Pile{Class: int(w.Class), Robot: w.RobotCode, Incident: w.Incident, Keys: w.Keys}
+		p := forecast.Pile{Class: int(w.Class), Robot: w.Target, Incident: w.Incident, Keys: w.Keys}
 		switch ends := w.From.Add(keystore.BucketSize); {
 		case w.From.IsZero():
 			p.NotBefore, p.Deadline = st.At.Add(laterFor), st.At.Add(laterUntil)

@@ -42,9 +42,9 @@ func TestForecastInput(t *testing.T) {
 	st := AppStatus{At: now, Share: 1, Settings: &keystore.Settings{Rate: 20, Slots: 8, Latency: time.Second, Calls: 50, Reserve: 10},
 		Budget: &BudgetStatus{Used: 45, Calls: 50, Reserve: 10, Turns: turns}}
 	in := forecastInput(st, []keystore.WaitingKeys{
-		{Class: flow.Bulk, RobotCode: "r", Incident: "i", Keys: 3, From: now.Add(3 * time.Minute)},
-		{Class: flow.Urgent, RobotCode: "r", Keys: 4, From: now.Add(-2 * time.Minute)},
-		{RobotCode: "r", Keys: 5},
+		{Class: flow.Bulk, Target: "r", Incident: "i", Keys: 3, From: now.Add(3 * time.Minute)},
+		{Class: flow.Urgent, Target: "r", Keys: 4, From: now.Add(-2 * time.Minute)},
+		{Target: "r", Keys: 5},
 	})
 	if in.Rate != 20 || !in.Start.IsZero() || in.Budget.Left != 5 || in.Budget.Reserve != 5 || in.Budget.Next != 50 || in.Budget.Keep != 10 || !in.Budget.Turns.Equal(turns) {
 		t.Errorf("%+v, %+v", in, in.Budget)

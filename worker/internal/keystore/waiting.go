@@ -17,13 +17,13 @@ import (
 // BucketSize is how exactly the deadlines of waiting keys are known.
 const BucketSize = 5 * time.Minute
 
-// WaitingKeys is keys of a robot, class and incident that wait, and whose deadlines lie within BucketSize.
+// WaitingKeys is keys of a target, class and incident that wait, and whose deadlines lie within BucketSize.
 type WaitingKeys struct {
-	Class     flow.Class
-	RobotCode string
-	Incident  string    // "" = none
-	From      time.Time // no deadline is earlier; zero: nothing is known of it, they wait for later
-	Keys      int
+	Class    flow.Class
+	Target   string    // the robot, and the conversation that the messages went to: flow.Target.Name
+	Incident string    // "" = none
+	From     time.Time // no deadline is earlier; zero: nothing is known of it, they wait for later
+	Keys     int
 }
 
 // mostSamples bounds for how many buckets of robots with several incidents it is looked which incident the keys are of.
@@ -37,10 +37,11 @@ func (s *Store) Waiting(ctx context.Context, st AppStatus) ([]WaitingKeys, error
 	w := waiting{store: s, incidents: map[string]map[string]float64{}}
 	for _, g := range st.Groups {
 		if g.Counts.Waiting > 0 {
-			if w.incidents[g.RobotCode] == nil {
-				w.incidents[g.RobotCode] = map[string]float64{}
+			target := g.Target().Name()
+			if w.incidents[target] == nil {
+				w.incidents[target] = map[string]float64{}
 			}
-			w.incidents[g.RobotCode][g.Incident] += float64(g.Counts.Waiting)
+			w.incidents[target][g.Incident] += float64(g.Counts.Waiting)
 		}
 	}
 	if len(w.incidents) == 0 {
@@ -100,7 +101,7 @@ func (w *waiting) read(ctx context.Context) error {
 		if err != nil {
 			return errShape
 		}
-		robot := robots[rid]
+		robot := named(robots[rid]).Name() // as Status has it
 		for number, size := range sizes[i].Val() {
 			n, err1 := strconv.ParseInt(number, 10, 64)
 			keys, err2 := strconv.Atoi(size)
@@ -184,12 +185,12 @@ func (w *waiting) share(robot string) []WaitingKeys {
 			sum += cells[i][j]
 			n := int(sum+0.5) - given // rounded so that the sum is right
 			if n > 0 {
-				out = append(out, WaitingKeys{Class: b.class, RobotCode: robot, Incident: incident, From: b.from, Keys: n})
+				out = append(out, WaitingKeys{Class: b.class, Target: robot, Incident: incident, From: b.from, Keys: n})
 				given += n
 			}
 		}
 		if later := int(incidents[incident]+0.5) - given; later > 0 {
-			out = append(out, WaitingKeys{Class: flow.Default, RobotCode: robot, Incident: incident, Keys: later})
+			out = append(out, WaitingKeys{Class: flow.Default, Target: robot, Incident: incident, Keys: later})
 		}
 	}
 	return out

@@ -45,7 +45,7 @@ func TestWaiting(t *testing.T) {
 			if w.From.After(b.clock.Add(12 * time.Hour)) {
 				age = "late"
 			}
-			return w.RobotCode + " " + w.Class.String() + " " + w.Incident + " " + age
+			return w.Target + " " + w.Class.String() + " " + w.Incident + " " + age
 		})
 		want := map[string]int{"one bulk a early": 130, "one bulk a late": 70, "two bulk a early": 400, "two urgent b late": 100, "two bulk  late": 200}
 		for name, n := range want {
@@ -53,7 +53,7 @@ func TestWaiting(t *testing.T) {
 				t.Errorf("%s: %d keys, want %d", name, got[name], n)
 			}
 		}
-		for incident, n := range sums(all, func(w WaitingKeys) string { return w.RobotCode + " " + w.Incident }) {
+		for incident, n := range sums(all, func(w WaitingKeys) string { return w.Target + " " + w.Incident }) {
 			if want := map[string]int{"one a": 200, "two a": 400, "two b": 100, "two ": 200}[incident]; n != want {
 				t.Errorf("%s: %d keys, want %d", incident, n, want)
 			}
@@ -114,6 +114,25 @@ func TestSaidOnce(t *testing.T) {
 		}
 		if said, err := b.Said(ctx); err != nil || said != want {
 			t.Errorf("%+v %v", said, err)
+		}
+	})
+}
+
+// TestWaitingInConversations: keys of a conversation are not mixed up with the robot's others.
+func TestWaitingInConversations(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		chat := flow.Conversation{Chat: "group", OpenConversationID: "cid"}
+		b.admit(t, Admission{RobotCode: "one", Keys: testKeys(0, 30), Class: flow.Bulk, Incident: "a"})
+		b.admit(t, Admission{RobotCode: "one", Conversation: chat, Keys: testKeys(0, 50), Class: flow.Bulk, Incident: "b"})
+		for _, w := range b.waitingKeys(t) {
+			want := WaitingKeys{Class: flow.Bulk, Target: "one", Incident: "a", From: w.From, Keys: 30}
+			if w.Incident == "b" {
+				want = WaitingKeys{Class: flow.Bulk, Target: flow.Target{RobotCode: "one", Conversation: chat}.Name(), Incident: "b", From: w.From, Keys: 50}
+			}
+			if w != want || w.From.IsZero() {
+				t.Errorf("%+v, want %+v", w, want)
+			}
 		}
 	})
 }
