@@ -68,7 +68,7 @@ func (b *statusBudget) describe(now time.Time) string {
 	s := fmt.Sprintf("  %s of the month's %s calls made", thousands(b.Used), thousands(b.Calls))
 	switch {
 	case b.Lifted:
-		s += "; recall release lets them go on beyond that"
+		s += "; released to go on beyond that"
 	case b.Reserve > 0:
 		s += fmt.Sprintf(", %s kept for urgent keys", thousands(b.Reserve))
 	}

@@ -13,9 +13,9 @@ func TestBudgetInWords(t *testing.T) {
 	turns := now.Add(7 * 24 * time.Hour)
 	for want, b := range map[string]*worker.BudgetStatus{
 		"": nil,
-		"  45 of the month's 50 calls made, 10 kept for urgent keys; the month turns in 7 d 0 h\n":                    {Used: 45, Calls: 50, Reserve: 10, Turns: turns},
-		"  0 of the month's 5,000 calls made\n":                                                                       {Calls: 5000},
-		"  60 of the month's 50 calls made; recall release lets them go on beyond that; the month turns in 7 d 0 h\n": {Used: 60, Calls: 50, Reserve: 10, Turns: turns, Lifted: true},
+		"  45 of the month's 50 calls made, 10 kept for urgent keys; the month turns in 7 d 0 h\n":       {Used: 45, Calls: 50, Reserve: 10, Turns: turns},
+		"  0 of the month's 5,000 calls made\n":                                                          {Calls: 5000},
+		"  60 of the month's 50 calls made; released to go on beyond that; the month turns in 7 d 0 h\n": {Used: 60, Calls: 50, Reserve: 10, Turns: turns, Lifted: true},
 	} {
 		if got := viewBudget(b).describe(now); got != want {
 			t.Errorf("got %q, want %q", got, want)
