@@ -68,6 +68,7 @@ type BoundKey struct {
 	Attempts  int       // calls that carried it and counted, up to 255
 	Deadline  time.Time // the end of its window less the margin
 	Ambiguous bool      // an earlier call's answer was lost: it may have been recalled already
+	Incident  int       // a number for its incident; 0 = none
 	Solo      bool      // it failed in a call of its own, so it is called alone
 }
 
@@ -109,6 +110,7 @@ const (
 	FateLater    Fate = 'l' // waits again after Delay
 	FateSolo     Fate = 's' // the same, and then is called alone
 	FateKeep     Fate = 'k' // stays bound
+	FatePark     Fate = 'p' // the same, behind all that are kept
 )
 
 // Outcome is the fate of one bound key with what it needs.
@@ -116,6 +118,8 @@ type Outcome struct {
 	Fate    Fate
 	Code    string        // of FateDead
 	Message string        // of FateDead
+	Request string        // of FateDead: the id of the call that it dies of; empty = the call that is settled
+	Unasked bool          // of FateDead: it dies of what was said of others; not written down
 	Delay   time.Duration // of FateLater and FateSolo
 	// Ambiguous: a call's answer was lost or contradicts itself, so the message may have been recalled already.
 	Ambiguous bool
@@ -140,6 +144,7 @@ type Settlement struct {
 	RequestID string
 	Next      Next
 	Cut       int // of the kept keys, the next call's
+	Fill      int // with NextCall: how many waiting keys of the robot are to join it, in front of the kept, where there is room
 	Tries     int
 	Note      string
 	Rest      time.Duration // > 0: throttled; nobody of the app calls for so long, and then at half the rate

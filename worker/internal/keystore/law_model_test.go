@@ -322,7 +322,11 @@ func (m *lawModel) die(c *recount, e lawEvent, k *lawKey, raw *rawKey, id string
 	if l.Reason.Code != code || l.Attempts != k.att || l.Ambiguous != k.amb || l.Incident != k.incident || l.Class != k.class || sent != k.sent {
 		c.fault("key %s, %+v, died of %q and has the letter %+v", id, *k, code, l)
 	}
-	if settled && (l.RequestID != e.settlement.RequestID || l.Reason.Message != o.Message || l.Batch != e.batch.ID) {
+	request := o.Request
+	if settled && request == "" {
+		request = e.settlement.RequestID
+	}
+	if settled && (l.RequestID != request || l.Reason.Message != o.Message || l.Batch != e.batch.ID) {
 		c.fault("key %s was settled with %+v in batch %d and has the letter %+v", id, o, e.batch.ID, l)
 	}
 	k.batch = l.Batch
@@ -376,7 +380,7 @@ func lawSettlement(t *rapid.T, b *flow.Batch) flow.Settlement {
 		Next: rapid.SampledFrom([]flow.Next{flow.NextClaim, flow.NextClaim, flow.NextYield, flow.NextCall, flow.NextHeld}).Draw(t, "next")}
 	kinds := map[string][]flow.Fate{
 		"good": {flow.FateRecalled}, "mixed": {flow.FateRecalled, flow.FateRecalled, flow.FateDead, flow.FateLater, flow.FateSolo, flow.FateWait, flow.FateKeep},
-		"keep": {flow.FateKeep}, "hold": {flow.FateWait}, "wait": {flow.FateWait}, "throttled": {flow.FateKeep}, "dead": {flow.FateDead}, "split": {flow.FateWait, flow.FateKeep},
+		"keep": {flow.FateKeep}, "hold": {flow.FateWait}, "wait": {flow.FateWait}, "throttled": {flow.FateKeep}, "dead": {flow.FateDead}, "split": {flow.FateWait, flow.FatePark, flow.FateKeep},
 	}
 	kind := rapid.SampledFrom([]string{"good", "good", "mixed", "mixed", "keep", "hold", "wait", "throttled", "dead", "split"}).Draw(t, "kind")
 	kept := 0
@@ -385,15 +389,17 @@ func lawSettlement(t *rapid.T, b *flow.Batch) flow.Settlement {
 		switch out.Fate {
 		case flow.FateDead:
 			out.Code, out.Message = rapid.SampledFrom([]string{"system.error", "invalid.processQueryKey"}).Draw(t, "code"), "words\nand more of them"
+			out.Request = rapid.SampledFrom([]string{"", "req-0"}).Draw(t, "its request")
 		case flow.FateLater, flow.FateSolo:
 			out.Delay = rapid.SampledFrom([]time.Duration{10 * time.Millisecond, time.Second, 10 * time.Minute}).Draw(t, "delay")
-		case flow.FateKeep:
+		case flow.FateKeep, flow.FatePark:
 			kept++
 		}
 		o.Outcomes = append(o.Outcomes, out)
 	}
 	if kept > 0 {
 		o.Cut, o.Tries, o.Note = rapid.IntRange(1, kept).Draw(t, "cut"), b.Tries+1, "a note"
+		o.Fill = rapid.SampledFrom([]int{0, 1, 5, 20}).Draw(t, "fill")
 	}
 	switch kind {
 	case "good":

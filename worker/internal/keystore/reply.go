@@ -175,7 +175,7 @@ func decodeBound(s string) ([]flow.BoundKey, error) {
 func boundLike(rec string, day int64) flow.BoundKey {
 	flags := rec[0]
 	deadline := int64(rec[5])<<16 | int64(rec[6])<<8 | int64(rec[7])
-	return flow.BoundKey{Class: flow.Class(flags / 2 % 4), Ambiguous: flags%2 == 1, Solo: flags/64 == 1, Attempts: int(rec[2]),
+	return flow.BoundKey{Class: flow.Class(flags / 2 % 4), Ambiguous: flags%2 == 1, Solo: flags/64 == 1, Attempts: int(rec[2]), Incident: int(rec[3])<<8 | int(rec[4]),
 		Deadline: time.Unix(deadline+(day-100)*daySeconds, 0)}
 }
 

@@ -32,24 +32,24 @@ func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow
 		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
 	}
 	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), o.RequestID, string(o.Next),
-		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot, o.Metered}
+		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot, o.Metered, o.Fill}
 	for _, r := range rows {
-		args = append(args, r[0], r[1])
+		args = append(args, r[0], r[1], r[2])
 	}
 	return s.step(ctx, "settle", settleScript, args...)
 }
 
 // encodeOutcomes gives two characters for each key: the fate, a capital where the key is ambiguous, and a row of the table of what fates need.
-func encodeOutcomes(outcomes []flow.Outcome) (string, [][2]string) {
+func encodeOutcomes(outcomes []flow.Outcome) (string, [][3]string) {
 	outs := make([]byte, 0, 2*len(outcomes))
-	var rows [][2]string
-	index := map[[2]string]int{}
+	var rows [][3]string
+	index := map[[3]string]int{}
 	for _, o := range outcomes {
 		row := byte('0')
 		if o.Fate == flow.FateDead || o.Fate == flow.FateLater || o.Fate == flow.FateSolo {
-			r := [2]string{o.Code, o.Message}
+			r := [3]string{o.Code, o.Message, o.Request}
 			if o.Fate != flow.FateDead {
-				r = [2]string{strconv.FormatInt(o.Delay.Milliseconds(), 10), ""}
+				r = [3]string{strconv.FormatInt(o.Delay.Milliseconds(), 10)}
 			}
 			i, ok := index[r]
 			if !ok {

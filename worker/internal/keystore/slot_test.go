@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -481,4 +482,35 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 		}
 		b.check(t)
 	})
+}
+
+// TestParkedKeysAndCompany: kept keys come first, parked ones behind them, and keys that waited in front of both, of which the next call
+// has no more than there is room for; sent twice, it is once.
+func TestParkedKeysAndCompany(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ fill, fresh int }{{0, 0}, {3, 3}, {15, 15}, {20, 15}} {
+		each(t, func(t *testing.T, b *bundle) {
+			slot, batch := b.start(t, 0, 60)
+			was := names(batch)
+			o := recalled(20)
+			o.Outcomes[0] = flow.Outcome{Fate: flow.FateDead, Code: "c", Message: "m", Request: "earlier"}
+			for i, f := range map[int]flow.Fate{2: flow.FatePark, 5: flow.FateKeep, 7: flow.FatePark, 9: flow.FateKeep, 11: flow.FateKeep} {
+				o.Outcomes[i].Fate = f
+			}
+			o.Next, o.Cut, o.Fill, o.Note = flow.NextCall, 3, c.fill, "noted"
+			r := b.settle(t, slot, batch, o)
+			b.unchanged(t, "a second settlement", func() *Reply { return b.settle(t, slot, batch, o) })
+			b.check(t)
+			if r.Batch == nil || len(r.Batch.Keys) != c.fresh+5 || r.Batch.Cut != c.fresh+3 || r.Batch.Note != "noted" {
+				t.Fatalf("fill %d: %+v", c.fill, r.Batch)
+			}
+			if got := names(r.Batch)[c.fresh:]; !slices.Equal(got, []string{was[5], was[9], was[11], was[2], was[7]}) {
+				t.Errorf("fill %d: the bound keys are %v of %v", c.fill, got, was)
+			}
+			if l := b.letters(t); len(l) != 1 || l[0].RequestID != "earlier" {
+				t.Errorf("letters %+v", l)
+			}
+			_ = b.finish(t)
+		})
+	}
 }

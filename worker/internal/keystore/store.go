@@ -63,6 +63,9 @@ func New(rdb redis.UniversalClient, app string, params func() Params, now func()
 // App gives the app whose keys these are.
 func (s *Store) App() string { return s.app }
 
+// Life is how long after it was sent a key can be called.
+func (s *Store) Life() time.Duration { return s.params().Life }
+
 func (s *Store) clockArg() string {
 	if s.now == nil {
 		return ""

@@ -3,8 +3,9 @@
 -- ARGV (after those of 0_base.lua):
 --   1 slot  2 generation  3 run  4 batch
 --   5 outcomes, two characters for each bound key in its order: what, and which row of the table below (from '0'):
---     r recalled, d dead (row: code, message), w waits again, l waits for later (row: delay in ms), s the same and then
---     is called alone, k stays bound; a capital letter says that the key is ambiguous from here on
+--     r recalled, d dead (row: code, message, request id of the call that it dies of, '' = this one), w waits again, l waits
+--     for later (row: delay in ms), s the same and then is called alone, k stays bound, p the same behind all k; a capital
+--     letter says that the key is ambiguous from here on
 --   6 attempt counted: 0 or 1      7 request id
 --   8 then: claim, call (what stays bound goes on), held (it waits out a backoff), yield; with keys that stay bound claim
 --     means call, without any call and held mean claim
@@ -14,7 +15,8 @@
 --  17 robot dead: code ('' = not)        18 its message
 --  19 1 = the hold may be the robot's own
 --  20 how many calls of the batch were made that the month counts
---  21... the rows, two values each
+--  21 how many waiting keys of the robot join the next call, where what stays bound leaves room for them; only with call
+--  22... the rows, three values each
 -- Status: 'stale', 'refused', and else what the slot does now: 'batch', 'idle', 'held', 'due'. While the app has a long rest before it
 -- call means held; then the reply adds for how long, ms.
 
@@ -37,9 +39,9 @@ end
 
 refund(s, tonumber(A(20)))
 local outs, counted, request, mode = A(5), tonumber(A(6)), A(7), A(8)
-local kept, back, recalled, settled, tail = packer(), {}, {}, false, u5(s.batch)
+local kept, parked, back, recalled, settled, tail = packer(), {}, {}, {}, false, u5(s.batch)
 
-local function row(i) local at = 21 + 2 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1) end
+local function row(i) local at = 22 + 3 * (byte(outs, 2 * i) - 48) return A(at), A(at + 1), A(at + 2) end
 
 -- Most keys are recalled: their record is the one that they had when they were bound, with another beginning and end; the
 -- same one for all keys of a pack.
@@ -66,14 +68,17 @@ local function apply(i, item)
   if i <= s.cut then item.att = math.min(255, item.att + counted) end
   if given ~= what then item.amb = 1 end
   if what == 'd' then
-    local code, message = row(i)
-    die(s.rid, item.day, item.k, item, code, message, request, s.batch)
+    local code, message, of = row(i)
+    if of == '' then of = request end
+    die(s.rid, item.day, item.k, item, code, message, of, s.batch)
     settled = true
   elseif what == 'l' or what == 's' then
     if what == 's' then item.solo = 1 end
     defer(s.rid, item, tonumber((row(i))))
   elseif what == 'k' then
     kept.add(item.day, record(WAITING, item, item.day), item.k)
+  elseif what == 'p' then
+    parked[#parked + 1] = item
   else
     back[#back + 1] = item
   end
@@ -87,6 +92,7 @@ each_bound(s, function(i, day, k, rec)
     apply(i, bound_item_of(day, k, rec))
   end
 end)
+for _, item in ipairs(parked) do kept.add(item.day, record(WAITING, item, item.day), item.k) end
 give_back(s.rid, back)
 for inc, n in pairs(recalled) do
   count(s.rid, inc, 'r', n)
@@ -108,8 +114,26 @@ if kept.n == 0 then
   end
   return go_on(s)
 end
-local was = s.batch
-s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), table.concat(kept.packs()), tonumber(A(9)), tonumber(A(10)), A(11)
+
+-- Takes up to n waiting keys of the robot, in front of what stays bound, into its next call; not while anything is held, when a
+-- call is there to see whether it goes.
+local function fill(n)
+  local from = math.max(kept.n, FULL - n)
+  local got = { n = from }
+  if from >= FULL or meta.held > 0 or meta.robots > 0 or dead_robot(s.rid) then return '', 0 end
+  for class = 0, 2 do
+    if may_call(class) and add_waiting(class, s.rid, 0) > 0 then
+      local stop, left = gather(class, s.rid, got, nil, false)
+      ready_after_claim(class, s.rid, left)
+      if stop or got.n >= FULL then break end
+    end
+  end
+  return table.concat(got), got.n - from
+end
+
+local was, fresh, more = s.batch, '', 0
+if mode == 'call' and rest_until() == 0 then fresh, more = fill(tonumber(A(21))) end
+s.batch, s.keys, s.cut, s.tries, s.note = next_batch(), fresh .. table.concat(kept.packs()), math.max(1, tonumber(A(9)) + more), tonumber(A(10)), A(11)
 probe_goes_on(s.rid, was, s.batch)
 if mode == 'claim' then mode = 'call' end -- what stays bound comes first
 if mode == 'call' and rest_until() > 0 then mode = 'held' end
