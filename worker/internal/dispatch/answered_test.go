@@ -56,34 +56,6 @@ func TestAnsweredCalls(t *testing.T) {
 	}
 }
 
-// TestParkedKeysAfterAGoodCall: the bad key is among them, or they are good.
-func TestParkedKeysAfterAGoodCall(t *testing.T) {
-	t.Parallel()
-	done := []upstream.Verdict{{Scope: upstream.Done}, {Scope: upstream.Done}}
-	for _, c := range []struct {
-		name  string
-		keys  int
-		note  note
-		fates string
-		next  flow.Next
-		cut   int
-		left  note
-	}{
-		{"none", 2, note{RestBad: true, Isolating: true}, "r2", flow.NextClaim, 0, note{}},
-		{"one, bad", 3, note{RestBad: true, Isolating: true, FirstFail: 5}, "r2 k", flow.NextCall, 1, note{Isolating: true, FirstFail: 5}},
-		{"three, one bad", 5, note{RestBad: true, Isolating: true}, "r2 k3", flow.NextCall, 1, note{RestBad: true, Isolating: true}},
-		{"18, one bad", 20, note{RestBad: true, Isolating: true, Unsent: 4, RobotBad: true}, "r2 k18", flow.NextCall, 9, note{RestBad: true, Isolating: true}},
-		{"all good", 20, note{Isolating: true}, "r2 w18", flow.NextClaim, 0, note{}},
-	} {
-		b := testBatch(c.keys)
-		b.Cut, b.Tries, b.Note = 2, 7, c.note.String()
-		got := newDecider(testPolicy(), b, testNow).answered("rid", done)
-		if fates(got) != expand(c.fates) || got.Next != c.next || got.Cut != c.cut || got.Tries != 0 || readNote(got.Note) != c.left {
-			t.Errorf("%s: %s then %s, cut %d, tries %d, note %+v", c.name, fates(got), got.Next, got.Cut, got.Tries, readNote(got.Note))
-		}
-	}
-}
-
 func TestRetryAfterOfAKeyIsKept(t *testing.T) {
 	t.Parallel()
 	b := testBatch(1)

@@ -13,10 +13,20 @@ import (
 // note is what is remembered of a batch between two calls of it, in the slot's record.
 type note struct {
 	FirstFail int64 `json:"f,omitempty"` // ms, of the first failure in a row
-	RestBad   bool  `json:"b,omitempty"` // a bad key is among the parked, if it is not among the called
 	Isolating bool  `json:"i,omitempty"` // the batch was split to find the key that fails it
 	RobotBad  bool  `json:"r,omitempty"` // the service said once that there is no such robot
 	Unsent    int   `json:"u,omitempty"` // tries in a row that came to no call, or that no key can be blamed for
+
+	Probed int     `json:"p,omitempty"` // keys that were called alone to find how far the front reaches
+	Groups []group `json:"g,omitempty"` // of the last Bound keys of the batch, whose fingerprint is Sum
+	Bound  int     `json:"n,omitempty"`
+	Sum    uint32  `json:"h,omitempty"`
+}
+
+// plain is the note without what is known of single keys.
+func (n note) plain() note {
+	n.Groups, n.Bound, n.Sum, n.Probed = nil, 0, 0, 0
+	return n
 }
 
 func readNote(s string) note {
@@ -29,11 +39,8 @@ func readNote(s string) note {
 }
 
 func (n note) String() string {
-	if n == (note{}) {
-		return ""
-	}
 	b, err := json.Marshal(n)
-	if err != nil { // a few plain fields: it cannot fail
+	if err != nil || string(b) == "{}" { // a few plain fields: it cannot fail
 		return ""
 	}
 	return string(b)
@@ -56,11 +63,16 @@ type decider struct {
 	batch  *flow.Batch
 	now    time.Time // of the key store
 	note   note
+<<<<<<< HEAD
 	zone   *time.Location // of the app's month
+=======
+	rate   float64 // the share of bad keys that is to be expected
+	front  front   // of the keys' incident
+>>>>>>> 729ef2a (dispatch: look for bad keys with what tells most)
 }
 
 func newDecider(p Policy, b *flow.Batch, now time.Time) *decider {
-	return &decider{policy: p, batch: b, now: now, note: readNote(b.Note)}
+	return &decider{policy: p, batch: b, now: now, note: readNote(b.Note), rate: usualRate}
 }
 
 // answered decides about a call that was answered, key by key.
@@ -76,7 +88,7 @@ func (d *decider) answered(requestID string, verdicts []upstream.Verdict) decisi
 	for i, v := range verdicts {
 		out.Outcomes[i] = d.keyOutcome(d.batch.Keys[i], v)
 	}
-	d.afterGoodHead(&out)
+	d.pursue(&out, d.groups())
 	return out
 }
 
@@ -100,22 +112,6 @@ func (d *decider) keyOutcome(k flow.BoundKey, v upstream.Verdict) flow.Outcome {
 		o.Fate, o.Delay = flow.FateLater, max(v.Rest, d.policy.backoff(k.Attempts+1))
 	}
 	return o
-}
-
-// afterGoodHead says what is done with the parked keys when the call of the others did not fail as a whole: if there is a
-// bad key it is among them, so they are halved in turn; a single one is called alone.
-func (d *decider) afterGoodHead(out *decision) {
-	rest := len(d.batch.Keys) - d.batch.Cut
-	if rest == 0 {
-		return
-	}
-	if !d.note.RestBad {
-		d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
-		return
-	}
-	d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateKeep)
-	out.Next, out.Cut = flow.NextCall, max(1, rest/2)
-	out.Note = note{RestBad: rest > 1, Isolating: true, FirstFail: d.note.FirstFail}.String()
 }
 
 // failed decides about a call that failed as a whole.
@@ -163,7 +159,7 @@ func (d *decider) judged(e *upstream.Error, v upstream.Verdict) decision {
 	case upstream.KeyDead:
 		d.fill(&out, 0, d.batch.Cut, flow.FateDead)
 		d.because(&out, v)
-		d.fill(&out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
+		d.pursue(&out, d.groups())
 	case upstream.BatchKey:
 		d.batchKey(&out, e, v)
 	default:
@@ -252,8 +248,7 @@ func (d *decider) robot(out *decision, v upstream.Verdict) {
 	out.DeadRobot = &flow.Reason{Code: v.Code, Message: v.Message}
 }
 
-// batchKey: at least one key of several is bad. The message may name it; else it is looked for by halves, the half with the
-// earlier deadlines first.
+// batchKey: at least one key of several is bad. The message may name it; else it is looked for.
 func (d *decider) batchKey(out *decision, e *upstream.Error, v upstream.Verdict) {
 	if named := len(e.Keys); named > 0 && named < d.batch.Cut {
 		for i, k := range d.batch.Keys {
@@ -265,17 +260,7 @@ func (d *decider) batchKey(out *decision, e *upstream.Error, v upstream.Verdict)
 		d.because(out, v)
 		return
 	}
-	d.split(out)
-}
-
-// split halves the called keys: the first half goes next, the second is parked, known to have the bad key if the first has
-// not. What was parked before may be all good: the bad key was found to be elsewhere.
-func (d *decider) split(out *decision) {
-	half := d.batch.Cut / 2
-	d.fill(out, 0, d.batch.Cut, flow.FateKeep)
-	d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
-	out.Next, out.Cut = flow.NextCall, half
-	out.Note = note{RestBad: true, Isolating: true, FirstFail: d.note.FirstFail}.String()
+	d.split(out, group{Code: v.Code, Message: v.Message, RequestID: e.RequestID})
 }
 
 // withoutToken decides where no call was made because there is no token: nothing is known of the keys, however the request for
@@ -325,10 +310,11 @@ func (d *decider) trouble(out *decision, v upstream.Verdict) {
 	case d.batch.Cut == 1:
 		d.alone(out, v, limit)
 	case n.Isolating:
-		d.split(out)
+		d.split(out, group{Soft: true})
 	case tries >= split && othersSucceed, v.Scope != upstream.Unknown && tries >= 3*limit:
 		d.note = n
-		d.split(out)
+		d.note.Isolating = true
+		d.split(out, group{Soft: true})
 	case v.Scope == upstream.Unknown && tries >= limit:
 		d.fill(out, 0, len(d.batch.Keys), flow.FateDead)
 		d.because(out, v)
@@ -349,5 +335,5 @@ func (d *decider) alone(out *decision, v upstream.Verdict, limit int) {
 		o = flow.Outcome{Fate: flow.FateDead, Code: v.Code, Message: v.Message}
 	}
 	out.Outcomes[0] = o
-	d.fill(out, 1, len(d.batch.Keys), flow.FateWait)
+	d.pursue(out, d.groups())
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func check(t *testing.T, got decision, want decided) {
 	if got.Rest != want.rest || got.delay != want.delay {
 		t.Errorf("rest %v, delay %v, want %v, %v", got.Rest, got.delay, want.rest, want.delay)
 	}
-	if n := readNote(got.Note); n != want.note {
+	if n := readNote(got.Note); !reflect.DeepEqual(n.plain(), want.note) {
 		t.Errorf("note %+v, want %+v", n, want.note)
 	}
 	if (got.Hold == nil) != (want.hold == "") || got.Hold != nil && got.Hold.Code != want.hold {
@@ -113,22 +114,22 @@ func singleAfter(attempts int) func(*flow.Batch) {
 var failedCalls = []failedCall{
 	// A code of one key, said of several: find it.
 	{name: "bad key among 20", err: answers(400, body("invalid.processQueryKey")),
-		want: decided{scope: upstream.BatchKey, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true}}},
-	{name: "bad key in the first half", err: answers(400, body("invalid.processQueryKey")), batch: parked, note: note{RestBad: true, Isolating: true},
-		want: decided{scope: upstream.BatchKey, fates: "k10 w10", next: flow.NextCall, cut: 5, counted: true, note: note{RestBad: true, Isolating: true}}},
+		want: decided{scope: upstream.BatchKey, fates: "k10 p10", next: flow.NextCall, cut: 10, counted: true}},
+	{name: "bad key in the first half", err: answers(400, body("invalid.processQueryKey")), batch: parked, note: note{Isolating: true},
+		want: decided{scope: upstream.BatchKey, fates: "k4 p6 k10", next: flow.NextCall, cut: 14, counted: true, note: note{Isolating: true}}},
 	{name: "bad key of two", err: answers(400, body("not.allowed.robotCode")), batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:2], 2 },
-		want: decided{scope: upstream.BatchKey, fates: "k2", next: flow.NextCall, cut: 1, counted: true, note: note{RestBad: true, Isolating: true}}},
+		want: decided{scope: upstream.BatchKey, fates: "k p", next: flow.NextCall, cut: 1, counted: true}},
 	{name: "bad key alone", err: answers(400, body("robot.processQueryKey.expired")), batch: single,
 		want: decided{scope: upstream.KeyDead, fates: "d", next: flow.NextClaim, counted: true, code: "robot.processQueryKey.expired"}},
 	{name: "bad key called alone of several", err: answers(400, body("invalid.processQueryKey")), batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:3], 1 },
-		note: note{RestBad: true, Isolating: true},
+		note: note{Isolating: true},
 		want: decided{scope: upstream.KeyDead, fates: "d w2", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
 	{name: "bad key is named", err: answers(400, `{"code":"invalid.processQueryKey","requestid":"r","message":"no such key: k7"}`),
 		want: decided{scope: upstream.BatchKey, fates: "w7 d w12", next: flow.NextClaim, counted: true, code: "invalid.processQueryKey"}},
 	{name: "all are named, so none is", err: answers(400, `{"code":"invalid.processQueryKey","requestid":"r","message":"bad keys in k0,k1"}`), batch: func(b *flow.Batch) { b.Cut = 2 },
-		want: decided{scope: upstream.BatchKey, fates: "k2 w18", next: flow.NextCall, cut: 1, counted: true, note: note{RestBad: true, Isolating: true}}},
+		want: decided{scope: upstream.BatchKey, fates: "k p k18", next: flow.NextCall, cut: 19, counted: true}},
 	{name: "too many keys, of 20", err: answers(400, body("invalidParameter.processQueryKeys.overMax")),
-		want: decided{scope: upstream.BatchKey, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true}}},
+		want: decided{scope: upstream.BatchKey, fates: "k10 p10", next: flow.NextCall, cut: 10, counted: true}},
 
 	// A robot: believed at the second time.
 	{name: "no such robot, first time", err: answers(400, body("invalidParameter.robotCode")),
@@ -148,8 +149,8 @@ var failedCalls = []failedCall{
 	{name: "not this API", err: answers(404, "<html>"), want: decided{scope: upstream.AppHold, fates: "w20", next: flow.NextClaim, hold: "http.404"}},
 
 	// Throttles: a short one keeps the slot, a long one does not keep a handler.
-	{name: "too fast", err: answers(403, body("Forbidden.AccessDenied.QpsLimitForApi")), batch: func(b *flow.Batch) { b.Cut, b.Tries = 10, 2 }, note: note{RestBad: true, Isolating: true},
-		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextCall, cut: 10, tries: 2, rest: time.Second, note: note{RestBad: true, Isolating: true}}},
+	{name: "too fast", err: answers(403, body("Forbidden.AccessDenied.QpsLimitForApi")), batch: func(b *flow.Batch) { b.Cut, b.Tries = 10, 2 }, note: note{Isolating: true},
+		want: decided{scope: upstream.Throttled, fates: "k20", next: flow.NextCall, cut: 10, tries: 2, rest: time.Second, note: note{Isolating: true}}},
 	{name: "too fast, one key", err: answers(429, body("system.busy")), batch: singleAfter(9),
 		want: decided{scope: upstream.Throttled, fates: "k", next: flow.NextCall, cut: 1, rest: time.Second}},
 	{name: "too many in a minute", err: answers(403, body("Forbidden.AccessDenied.QpmLimitForSuitekeyAndOrgAndApi")), batch: singleAfter(9),
@@ -177,17 +178,17 @@ var failedCalls = []failedCall{
 	{name: "system.error, in an outage", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { b.Tries = 8; b.LastOK = testNow.Add(-2 * time.Minute) }, note: note{FirstFail: minute},
 		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextHeld, cut: 20, tries: 9, counted: true, delay: 45 * time.Second, note: note{FirstFail: minute}}},
 	{name: "system.error, others succeed", err: answers(500, body("system.error")), batch: succeeding, note: note{FirstFail: minute},
-		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true, FirstFail: minute}}},
+		want: decided{scope: upstream.Transient, fates: "k10 p10", next: flow.NextCall, cut: 10, counted: true, note: note{Isolating: true, FirstFail: minute}}},
 	{name: "system.error, others succeed, too early to say", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { succeeding(b); b.Tries = 1 }, note: note{FirstFail: minute},
 		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextHeld, cut: 20, tries: 2, counted: true, delay: 1500 * time.Millisecond, note: note{FirstFail: minute}}},
 	{name: "system.error, nobody else there, for long", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { b.Tries = 29 }, note: note{FirstFail: minute},
-		want: decided{scope: upstream.Transient, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true, FirstFail: minute}}},
-	{name: "system.error of a half", err: answers(500, body("system.error")), batch: parked, note: note{RestBad: true, Isolating: true, FirstFail: minute},
-		want: decided{scope: upstream.Transient, fates: "k10 w10", next: flow.NextCall, cut: 5, counted: true, note: note{RestBad: true, Isolating: true, FirstFail: minute}}},
+		want: decided{scope: upstream.Transient, fates: "k10 p10", next: flow.NextCall, cut: 10, counted: true, note: note{Isolating: true, FirstFail: minute}}},
+	{name: "system.error of a half", err: answers(500, body("system.error")), batch: parked, note: note{Isolating: true, FirstFail: minute},
+		want: decided{scope: upstream.Transient, fates: "k4 p6 k10", next: flow.NextCall, cut: 14, counted: true, note: note{Isolating: true, FirstFail: minute}}},
 	{name: "system.error, one key", err: answers(500, body("system.error")), batch: single,
 		want: decided{scope: upstream.Transient, fates: "l", next: flow.NextClaim, counted: true}},
 	{name: "system.error, one key that sank others", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { b.Keys, b.Cut = b.Keys[:3], 1 },
-		note: note{RestBad: true, Isolating: true},
+		note: note{Isolating: true},
 		want: decided{scope: upstream.Transient, fates: "s w2", next: flow.NextClaim, counted: true}},
 	{name: "system.error, a key that is called alone", err: answers(500, body("system.error")), batch: func(b *flow.Batch) { single(b); b.Keys[0].Solo = true },
 		want: decided{scope: upstream.Transient, fates: "s", next: flow.NextClaim, counted: true}},
@@ -221,7 +222,7 @@ var failedCalls = []failedCall{
 	{name: "unknown code, third time", err: answers(400, body("what.is.this")), batch: func(b *flow.Batch) { b.Tries = 2 }, note: note{FirstFail: minute},
 		want: decided{scope: upstream.Unknown, fates: "d20", next: flow.NextClaim, counted: true, code: "what.is.this"}},
 	{name: "unknown code, third time, others succeed", err: answers(400, body("what.is.this")), batch: succeeding, note: note{FirstFail: minute},
-		want: decided{scope: upstream.Unknown, fates: "k20", next: flow.NextCall, cut: 10, counted: true, note: note{RestBad: true, Isolating: true, FirstFail: minute}}},
+		want: decided{scope: upstream.Unknown, fates: "k10 p10", next: flow.NextCall, cut: 10, counted: true, note: note{Isolating: true, FirstFail: minute}}},
 	{name: "unknown code, one key", err: answers(400, body("what.is.this")), batch: singleAfter(1),
 		want: decided{scope: upstream.Unknown, fates: "l", next: flow.NextClaim, counted: true}},
 	{name: "unknown code, one key, third time", err: answers(400, body("what.is.this")), batch: singleAfter(2),
@@ -327,7 +328,7 @@ func TestWithoutTokenNobodyIsBlamed(t *testing.T) {
 				for i := range b.Keys {
 					b.Keys[i].Attempts = 200
 				}
-				n := note{FirstFail: minute, RestBad: isolating, Isolating: isolating, Unsent: 1}
+				n := note{FirstFail: minute, Isolating: isolating, Unsent: 1}
 				b.Note = n.String()
 				got := newDecider(testPolicy(), b, testNow).withoutToken(c.err)
 				if fates(got) != expand(c.fates) || got.Next != c.next || got.delay != c.delay || (got.Hold != nil) != c.hold || got.Counted || got.Rest != 0 || got.Answered {
@@ -339,7 +340,7 @@ func TestWithoutTokenNobodyIsBlamed(t *testing.T) {
 					}
 				}
 				n.Unsent++
-				if c.next == flow.NextHeld && (got.Tries != 40 || got.Cut != cut || readNote(got.Note) != n) {
+				if c.next == flow.NextHeld && (got.Tries != 40 || got.Cut != cut || !reflect.DeepEqual(readNote(got.Note), n)) {
 					t.Errorf("%s, cut %d: tries %d, cut %d, note %+v", c.name, cut, got.Tries, got.Cut, readNote(got.Note))
 				}
 			}
@@ -374,7 +375,7 @@ func TestANoteOfAnotherVersionIsNoTrouble(t *testing.T) {
 			t.Errorf("%q: %s, cut %d", s, got.Next, got.Cut)
 		}
 	}
-	if n := readNote(note{FirstFail: 1, RestBad: true, Isolating: true, RobotBad: true, Unsent: 5}.String()); n != (note{FirstFail: 1, RestBad: true, Isolating: true, RobotBad: true, Unsent: 5}) {
+	if n := readNote((note{FirstFail: 1, Isolating: true, RobotBad: true, Unsent: 5}).String()); !reflect.DeepEqual(n, note{FirstFail: 1, Isolating: true, RobotBad: true, Unsent: 5}) {
 		t.Errorf("a note came back as %+v", n)
 	}
 }

@@ -47,6 +47,7 @@ type App struct {
 	stopped atomic.Pointer[time.Time]
 	// told is set while the last thing said of the app in this process's log is that it is held.
 	told atomic.Bool
+	lore lore
 }
 
 // passed says whether the app was told to stop since a permit was given: then the call would most likely be refused.
@@ -175,8 +176,17 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
 	b := reply.Batch
 	d := newDecider(r.cfg.Policy, b, reply.Now)
+<<<<<<< HEAD
 	d.zone = r.app.Zone
 	r.made, r.metered = 0, 0
+=======
+	d.rate, d.front = r.app.lore.rate(b.RobotCode), r.app.lore.front(b)
+	if b.Note == "" && b.Tries == 0 {
+		if dec, ok := r.withoutCall(d); ok {
+			return r.conclude(ctx, b, dec)
+		}
+	}
+>>>>>>> 729ef2a (dispatch: look for bad keys with what tells most)
 	// The token comes before the permit: one that has to be fetched first would hold up several calls, which then went all at
 	// once and were too many for their second.
 	token, err := r.token(ctx)
@@ -193,7 +203,36 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 			return r.giveUp(ctx)
 		}
 	}
-	if (dec.Next == flow.NextClaim || dec.Next == flow.NextCall) && (r.stopping() || time.Now().After(r.until)) {
+	r.app.lore.learn(b, dec)
+	return r.conclude(ctx, b, dec)
+}
+
+// withoutCall decides about a batch that was just claimed, where what is known of its incident makes a call a waste, or may do so soon.
+func (r *run) withoutCall(d *decider) (decision, bool) {
+	if dec, ok := d.closed(); ok {
+		return dec, true
+	}
+	if !d.hurries() && r.app.lore.pass(d.batch, d.now, d.now.Add(r.app.Store.Life())) {
+		return d.passOver(), true
+	}
+	return decision{}, false
+}
+
+// endsAfter says whether the run ends with a batch: when it is to stop, or its slice is over. A search for a bad key goes on for as long
+// again, since on its way through the queue it would lose the company that it has in its calls.
+func (r *run) endsAfter(next flow.Next) bool {
+	switch next {
+	case flow.NextClaim:
+		return r.stopping() || time.Now().After(r.until)
+	case flow.NextCall:
+		return r.stopping() || time.Now().After(r.until.Add(r.cfg.Slice))
+	}
+	return false
+}
+
+// conclude writes what a batch came to, and gives what the slot does next.
+func (r *run) conclude(ctx context.Context, b *flow.Batch, dec decision) (*keystore.Reply, error) {
+	if r.endsAfter(dec.Next) {
 		dec.Next = flow.NextYield
 	}
 	dec.Metered = r.metered

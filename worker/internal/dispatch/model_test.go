@@ -16,6 +16,7 @@ type world struct {
 	policy  Policy
 	now     time.Time
 	lastOK  time.Time
+	lore    lore
 	slots   []*modelSlot
 	waiting []*modelKey
 	all     map[string]*modelKey
@@ -39,6 +40,25 @@ type modelSlot struct {
 	tries int
 	note  string
 	at    time.Time // of its next call
+	fresh []*modelKey
+}
+
+// fill takes waiting keys for a call of bound ones.
+func (w *world) fill(s *modelSlot, n, room int) int {
+	s.fresh = nil
+	for i := 0; i < len(w.waiting) && len(s.fresh) < min(n, room); {
+		k := w.waiting[i]
+		if k.Solo {
+			break
+		}
+		if k.after.After(w.now) {
+			i++
+			continue
+		}
+		s.fresh = append(s.fresh, k)
+		w.waiting = slices.Delete(w.waiting, i, i+1)
+	}
+	return len(s.fresh)
 }
 
 func newWorld(t *testing.T, slots int, keys []string, serve func(w *world, keys []string) ([]upstream.Verdict, *upstream.Error)) *world {
@@ -134,12 +154,14 @@ func (w *world) call(s *modelSlot) {
 	}
 	verdicts, e := w.serve(w, b.Called())
 	d := newDecider(w.policy, b, w.now)
+	d.rate, d.front = w.lore.rate(b.RobotCode), w.lore.front(b)
 	var dec decision
 	if e != nil {
 		dec = d.failed(e)
 	} else {
 		dec = d.answered("rid", verdicts)
 	}
+	w.lore.learn(b, dec)
 	w.apply(s, dec)
 }
 
@@ -148,7 +170,7 @@ func (w *world) apply(s *modelSlot, dec decision) {
 	if len(dec.Outcomes) != len(s.keys) {
 		w.t.Fatalf("%d outcomes for %d keys", len(dec.Outcomes), len(s.keys))
 	}
-	var kept, back []*modelKey
+	var kept, parked, back []*modelKey
 	for i, k := range s.keys {
 		o := dec.Outcomes[i]
 		if i < s.cut && dec.Counted {
@@ -167,12 +189,20 @@ func (w *world) apply(s *modelSlot, dec decision) {
 			back = append(back, k)
 		case flow.FateKeep:
 			kept = append(kept, k)
+		case flow.FatePark:
+			parked = append(parked, k)
 		default:
 			w.t.Fatalf("no fate: %d", o.Fate)
 		}
 	}
 	w.waiting = append(back, w.waiting...)
-	s.keys, s.cut, s.tries, s.note, s.at = kept, dec.Cut, dec.Tries, dec.Note, w.now.Add(max(dec.delay, dec.Rest))
+	kept = append(kept, parked...)
+	fresh := 0
+	if dec.Next == flow.NextCall && len(kept) > 0 {
+		fresh = w.fill(s, dec.Fill, flow.MaxBatch-len(kept))
+		kept = append(s.fresh, kept...)
+	}
+	s.keys, s.cut, s.tries, s.note, s.at = kept, dec.Cut+fresh, dec.Tries, dec.Note, w.now.Add(max(dec.delay, dec.Rest))
 }
 
 func (w *world) dead() []string {

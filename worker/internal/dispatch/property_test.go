@@ -25,8 +25,15 @@ func anyBatch(t *rapid.T) *flow.Batch {
 		b.Keys[i].Ambiguous = rapid.Bool().Draw(t, "ambiguous")
 	}
 	b.Keys[0].Solo = n == 1 && rapid.Bool().Draw(t, "solo")
-	n0 := note{RestBad: rapid.Bool().Draw(t, "restBad"), Isolating: rapid.Bool().Draw(t, "isolating"), RobotBad: rapid.Bool().Draw(t, "robotBad"),
+	n0 := note{Isolating: rapid.Bool().Draw(t, "isolating"), RobotBad: rapid.Bool().Draw(t, "robotBad"),
 		Unsent: rapid.IntRange(0, 300).Draw(t, "unsent"), FirstFail: rapid.SampledFrom([]int64{0, minute, since}).Draw(t, "firstFail")}
+	if groups := rapid.IntRange(0, mostGroups).Draw(t, "groups"); groups > 0 {
+		n0.Bound, n0.Sum = n, fingerprint(b.Keys)
+		for range groups {
+			n0.Groups = append(n0.Groups, group{Keys: rapid.Uint32Range(1, places(n)).Draw(t, "group"), Soft: rapid.Bool().Draw(t, "soft"),
+				Code: rapid.SampledFrom([]string{"invalid.processQueryKey", codeExpired, "invalidParameter.param.invalid"}).Draw(t, "groupCode"), RequestID: "earlier"})
+		}
+	}
 	b.Note = rapid.SampledFrom([]string{n0.String(), "", "{{{"}).Draw(t, "note")
 	return b
 }
@@ -83,14 +90,14 @@ func checkSettlement(t *rapid.T, b *flow.Batch, dec decision, recalled []string)
 			if o.Code == "" {
 				t.Fatalf("key %d dies without a code", i)
 			}
-			if !called && dec.DeadRobot == nil && dec.scope != upstream.Unknown {
+			if !called && dec.DeadRobot == nil && dec.scope != upstream.Unknown && !(o.Unasked || forEver[o.Code] && o.Request != "") {
 				t.Fatalf("key %d was not in the call and dies of %s", i, o.Code)
 			}
 		case flow.FateLater, flow.FateSolo:
-			if o.Delay <= 0 || !called {
+			if o.Delay <= 0 || !called && o.Fate != flow.FateSolo {
 				t.Fatalf("key %d, called %v, comes back in %v", i, called, o.Delay)
 			}
-		case flow.FateKeep:
+		case flow.FateKeep, flow.FatePark:
 			kept++
 		case flow.FateWait:
 		default:
@@ -112,7 +119,7 @@ func checkSettlement(t *rapid.T, b *flow.Batch, dec decision, recalled []string)
 			t.Fatalf("held for %v", dec.delay)
 		}
 		// Something must be different at the next call, or there is a loop without a pause.
-		if dec.Next == flow.NextCall && kept == len(b.Keys) && dec.Cut == b.Cut && dec.Rest == 0 && !readNote(dec.Note).RobotBad {
+		if dec.Next == flow.NextCall && sameCall(b, dec) && dec.Rest == 0 && !readNote(dec.Note).RobotBad {
 			t.Fatal("the same call again, at once")
 		}
 	case flow.NextClaim:
@@ -244,4 +251,26 @@ func anyService(_ *world, called []string, bad map[string]string, mishap string,
 		}
 	}
 	return a.Verdicts(called), nil
+}
+
+// sameCall says whether the next call has the keys of the last one.
+func sameCall(b *flow.Batch, dec decision) bool {
+	if dec.Cut != b.Cut || dec.Fill > 0 {
+		return false
+	}
+	var order, parked []int
+	for i, o := range dec.Outcomes {
+		switch o.Fate {
+		case flow.FateKeep:
+			order = append(order, i)
+		case flow.FatePark:
+			parked = append(parked, i)
+		}
+	}
+	for at, i := range append(order, parked...)[:dec.Cut] {
+		if at != i {
+			return false
+		}
+	}
+	return true
 }

@@ -120,7 +120,7 @@ end
 local function fill(n)
   local from = math.max(kept.n, FULL - n)
   local got = { n = from }
-  if from >= FULL or meta.held > 0 or meta.robots > 0 or dead_robot(s.rid) then return '', 0 end
+  if from >= FULL or meta.held > 0 or held_robot(s.rid) or dead_robot(s.rid) then return '', 0 end
   for class = 0, 2 do
     if may_call(class) and add_waiting(class, s.rid, 0) > 0 then
       local stop, left = gather(class, s.rid, got, nil, false)
