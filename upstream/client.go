@@ -33,7 +33,7 @@ const (
 // Client makes the calls. It is safe for concurrent use; one is enough for a process.
 type Client struct {
 	cfg       Config
-	transport *http.Transport
+	transport http.RoundTripper
 	buffers   sync.Pool // of *bytes.Buffer, for answers
 }
 
@@ -60,11 +60,28 @@ func New(cfg Config) (*Client, error) {
 		DisableCompression:     true, // answers are about a kilobyte; one that comes gzipped all the same is unpacked by readBody
 		Protocols:              &protocols,
 	}
-	return &Client{cfg: cfg, transport: transport, buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }}}, nil
+	return over(cfg, transport), nil
+}
+
+// NewOver is New with another carrier of the calls than a network, for trials against a simulator in the same process.
+func NewOver(cfg Config, carrier http.RoundTripper) (*Client, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return over(cfg, carrier), nil
+}
+
+func over(cfg Config, carrier http.RoundTripper) *Client {
+	return &Client{cfg: cfg, transport: carrier, buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }}}
 }
 
 // Close closes the idle connections. Calls in flight go on; Close may be called any number of times.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	if idle, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		idle.CloseIdleConnections()
+	}
+}
 
 // call is one request and what is needed to speak of its failure.
 type call struct {
