@@ -20,7 +20,7 @@ FOREIGN   := examples/foreignsdk
 DEMO      := build/demo
 DEMO_RATE ?= 50
 
-.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench fuzz docker clean
+.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench economy fuzz docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ tidy-check: ## fail where go mod tidy would change something
 
 bench: ## all benchmarks, BENCHTIME=1s each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a few minutes at most
+	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 fuzz: ## every fuzz target for FUZZTIME=1m
 	@set -eo pipefail; git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' | while IFS=: read -r file func; do \
