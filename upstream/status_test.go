@@ -161,7 +161,7 @@ func TestWhatNeverArrivedIsNotLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client.transport.Proxy = http.ProxyURL(target)
+		client.transport.(*http.Transport).Proxy = http.ProxyURL(target)
 		_, err = client.BatchRecall(t.Context(), testToken, testRobot, testKeys(2))
 		if e := asError(t, err); e.Lost || e.Class != ClassNotSent || e.Verdict(2).Ambiguous {
 			t.Errorf("%+v", e)

@@ -63,12 +63,9 @@ type decider struct {
 	batch  *flow.Batch
 	now    time.Time // of the key store
 	note   note
-<<<<<<< HEAD
 	zone   *time.Location // of the app's month
-=======
-	rate   float64 // the share of bad keys that is to be expected
-	front  front   // of the keys' incident
->>>>>>> 729ef2a (dispatch: look for bad keys with what tells most)
+	rate   float64        // the share of bad keys that is to be expected
+	front  front          // of the keys' incident
 }
 
 func newDecider(p Policy, b *flow.Batch, now time.Time) *decider {

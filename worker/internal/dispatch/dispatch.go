@@ -176,17 +176,14 @@ func (r *run) end(reply *keystore.Reply, afterErr error) error {
 func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
 	b := reply.Batch
 	d := newDecider(r.cfg.Policy, b, reply.Now)
-<<<<<<< HEAD
 	d.zone = r.app.Zone
 	r.made, r.metered = 0, 0
-=======
 	d.rate, d.front = r.app.lore.rate(b.RobotCode), r.app.lore.front(b)
 	if b.Note == "" && b.Tries == 0 {
 		if dec, ok := r.withoutCall(d); ok {
 			return r.conclude(ctx, b, dec)
 		}
 	}
->>>>>>> 729ef2a (dispatch: look for bad keys with what tells most)
 	// The token comes before the permit: one that has to be fetched first would hold up several calls, which then went all at
 	// once and were too many for their second.
 	token, err := r.token(ctx)
