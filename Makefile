@@ -74,7 +74,7 @@ tidy-check: ## fail where go mod tidy would change something
 bench: ## all benchmarks, BENCHTIME=1s each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a few minutes at most
+economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or some
 	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 fuzz: ## every fuzz target for FUZZTIME=1m
