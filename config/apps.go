@@ -13,7 +13,7 @@ func appPath(i int, key string) string { return fmt.Sprintf("apps[%d].%s", i, ke
 
 // newApp is an app of which nothing is said yet.
 func newApp(name string) App {
-	return App{Name: name, Kind: upstream.KindInternal, Rate: DefaultRate, MonthlyCalls: DefaultMonthlyCalls, BudgetZone: DefaultBudgetZone}
+	return App{Name: name, Kind: upstream.KindInternal, Rate: DefaultRate, BudgetZone: DefaultBudgetZone}
 }
 
 // readApps reads the apps of the file and the environment's words on them, or makes the one app of RECALL_APP_KEY.

@@ -73,7 +73,7 @@ type App struct {
 	// Rate is the limit in calls a second over all workers together. Default 20, the standard edition's; 0 is no limit.
 	// A call carries up to 20 keys, so 20 calls a second are up to 400 keys a second.
 	Rate float64
-	// MonthlyCalls is the organisation's budget of calls in a calendar month. Default 5000, the standard edition's; 0 is not known.
+	// MonthlyCalls is how many calls may be made in a calendar month. Default 0: no limit but the service's own.
 	MonthlyCalls int
 	// UrgentReserve is how many of MonthlyCalls are kept for urgent keys: others wait once only so many are left. Default 0.
 	UrgentReserve int
@@ -148,10 +148,13 @@ type Log struct {
 
 // Defaults of an App; an app in the file starts from these.
 const (
-	DefaultRate         = 20
-	DefaultMonthlyCalls = 5000
-	DefaultBudgetZone   = "Asia/Shanghai"
+	DefaultRate       = 20
+	DefaultBudgetZone = "Asia/Shanghai"
 )
+
+// StandardMonthlyCalls is what an organisation on the standard edition may call in a month (official documentation). It is no default of
+// MonthlyCalls: what an organisation has is not known here, and to stop short of it would leave messages standing.
+const StandardMonthlyCalls = 5000
 
 // Defaults returns the configuration that holds when nothing is said. It has no apps.
 func Defaults() *Config {

@@ -89,7 +89,7 @@ func TestRedisURL(t *testing.T) {
 func TestSingleAppFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	cfg := mustLoad(t, Sources{Environ: []string{"RECALL_APP_KEY=dingx", "RECALL_APP_SECRET=" + mainSecret}})
-	want := []App{{Name: "default", Kind: upstream.KindInternal, AppKey: "dingx", AppSecret: mainSecret, Rate: 20, MonthlyCalls: 5000, BudgetZone: DefaultBudgetZone, Robots: []string{"*"}}}
+	want := []App{{Name: "default", Kind: upstream.KindInternal, AppKey: "dingx", AppSecret: mainSecret, Rate: 20, BudgetZone: DefaultBudgetZone, Robots: []string{"*"}}}
 	if !reflect.DeepEqual(cfg.Apps, want) {
 		t.Errorf("got %#v, want %#v", cfg.Apps, want)
 	}

@@ -144,7 +144,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		Apps: []App{
 			{Name: "main", Kind: upstream.KindInternal, AppKey: "dingmain", AppSecret: mainSecret, AppSecretFile: "etc/main-secret", Rate: 60.5, MonthlyCalls: 200000, UrgentReserve: 1000, BudgetZone: "Europe/Berlin", Robots: []string{"*"}},
 			{Name: "side.app", Kind: upstream.KindThirdParty, AppKey: "dingside", AppSecret: sideSecret, AppSecretFile: "/abs/side-secret", CorpID: "dingcorp",
-				SuiteTicketFile: "etc/suite-ticket", Rate: 20, MonthlyCalls: 5000, BudgetZone: DefaultBudgetZone, Robots: []string{"robot1", "robot2"}},
+				SuiteTicketFile: "etc/suite-ticket", Rate: 20, BudgetZone: DefaultBudgetZone, Robots: []string{"robot1", "robot2"}},
 		},
 		Worker: Worker{
 			Linger: 2 * time.Second, Window: 23 * time.Hour, Margin: 3 * time.Minute, DeadRetention: 100 * time.Hour, LedgerRetention: 50 * time.Hour,

@@ -83,7 +83,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		}
 		row(tick(leaf.path), tick(envName(leaf.path)), value)
 	}
-	app := App{Rate: DefaultRate, MonthlyCalls: DefaultMonthlyCalls}
+	app := App{Rate: DefaultRate}
 	for _, leaf := range app.leaves() {
 		if leaf.path == "name" {
 			row(tick(leaf.path), "| needed")

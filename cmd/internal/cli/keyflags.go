@@ -175,19 +175,27 @@ func (a *app) makePlan(cfg *config.Config, s keyfile.Summary) plan.Plan {
 		Summary: s, Now: a.Now(), Window: cfg.Worker.Window, Margin: cfg.Worker.Margin,
 		AppOf: func(robot string) (plan.App, bool) {
 			if len(cfg.Apps) == 0 {
-				return plan.App{Name: config.DefaultAppName, Rate: config.DefaultRate, MonthlyCalls: config.DefaultMonthlyCalls}, true
+				return planOf(config.App{Name: config.DefaultAppName, Rate: config.DefaultRate}), true
 			}
 			app, ok := cfg.AppOf(robot)
-			return plan.App{Name: app.Name, Rate: app.Rate, MonthlyCalls: app.MonthlyCalls}, ok
+			return planOf(app), ok
 		},
 	})
+}
+
+// planOf is what the plan needs to know of an app. Without a limit of its own its month is compared with the standard edition's.
+func planOf(app config.App) plan.App {
+	if app.MonthlyCalls == 0 {
+		return plan.App{Name: app.Name, Rate: app.Rate, MonthlyCalls: config.StandardMonthlyCalls, Assumed: true}
+	}
+	return plan.App{Name: app.Name, Rate: app.Rate, MonthlyCalls: app.MonthlyCalls}
 }
 
 // printPlan ends a dry run. Its exit status is that which the check of the file would give.
 func (a *app) printPlan(cfg *config.Config, in *keyInput, skipBad bool) error {
 	if len(cfg.Apps) == 0 {
 		fmt.Fprintf(a.Err, "recall: warning: no app is configured; the plan takes %d calls a second and %s a month, as the standard edition has\n",
-			config.DefaultRate, thousands(config.DefaultMonthlyCalls))
+			config.DefaultRate, thousands(config.StandardMonthlyCalls))
 	}
 	if err := a.makePlan(cfg, in.summary).Render(a.Out); err != nil {
 		return err

@@ -188,6 +188,8 @@ func (a *app) confirmCalls(ctx context.Context, cfg *config.Config, plan *worker
 			}
 			if app.MonthlyCalls > 0 {
 				part += fmt.Sprintf(", of %s a month", thousands(app.MonthlyCalls))
+			} else {
+				part += ", which the month counts"
 			}
 			if app.Rate > 0 {
 				part += fmt.Sprintf(", at %s a second about %s", decimal(app.Rate), roughly(time.Duration(float64(calls[name])/app.Rate*float64(time.Second))))

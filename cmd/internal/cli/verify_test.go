@@ -41,7 +41,7 @@ func TestVerifyDead(t *testing.T) {
 	}
 	wantCode(t, run(t, environ, "verify", "--dead", "--incident", "another"), ExitOK, "there is nothing to verify", "")
 	got := run(t, environ, "verify", "--dead", "--incident", "sale")
-	wantCode(t, got, ExitOK, "\n20 recalled after all\n", "recall: verifying takes 20 calls of app default, of 5,000 a month, at 1000 a second about ")
+	wantCode(t, got, ExitOK, "\n20 recalled after all\n", "recall: verifying takes 20 calls of app default, which the month counts, at 1000 a second about ")
 	if n := sim.Stats().ReadStatusCalls; n != 20 {
 		t.Errorf("%d calls", n)
 	}
@@ -87,7 +87,7 @@ func TestVerifyAsksBeforeItSpendsMuch(t *testing.T) {
 	runWith(t.Context(), nil, environ, "run", path, "--redis", addr, "--incident", "again", "--progress", "none")
 	got := run(t, environ, "verify", "--dead")
 	wantCode(t, got, ExitBadInput, "", "; add --yes if that is meant")
-	if !strings.Contains(got.err, "calls of app default, of 5,000 a month") || sim.Stats().ReadStatusCalls != 0 {
+	if !strings.Contains(got.err, "calls of app default, which the month counts") || sim.Stats().ReadStatusCalls != 0 {
 		t.Errorf("%d calls: %s", sim.Stats().ReadStatusCalls, got.err)
 	}
 	wantCode(t, run(t, environ, "verify", "--dead", "--yes"), ExitOK, " recalled after all\n", "")

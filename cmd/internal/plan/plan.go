@@ -18,6 +18,7 @@ type App struct {
 	Name         string
 	Rate         float64 // calls a second; 0: not limited
 	MonthlyCalls int     // what the app may call in a month; 0: not known
+	Assumed      bool    // MonthlyCalls is the standard edition's, since nobody said
 }
 
 // Input is what a plan is made from.
@@ -69,6 +70,7 @@ type AppPlan struct {
 	Closed        int     `json:"windowClosed"`
 	TooLate       int     `json:"windowTooLate"`
 	MonthlyCalls  int     `json:"monthlyCalls,omitempty"` // 0: not known
+	Assumed       bool    `json:"monthlyCallsAssumed,omitempty"`
 	// BudgetPercent is Calls of MonthlyCalls, in percent; what was called earlier in the month is not known here.
 	BudgetPercent float64 `json:"budgetPercent,omitempty"`
 	// OverBudget is how many of Calls the month's budget does not cover, even if none of it was spent yet.
@@ -132,7 +134,7 @@ func simulate(app App, targets []keyfile.Target, in Input) (AppPlan, time.Time) 
 	for _, t := range targets {
 		own.Targets[t] = in.Summary.Targets[t]
 	}
-	a := AppPlan{App: app.Name, Robots: len(own.Robots()), Conversations: own.Conversations(), Rate: app.Rate, MonthlyCalls: app.MonthlyCalls}
+	a := AppPlan{App: app.Name, Robots: len(own.Robots()), Conversations: own.Conversations(), Rate: app.Rate, MonthlyCalls: app.MonthlyCalls, Assumed: app.Assumed}
 	var earliest time.Time
 	spare := make(map[keyfile.Target]int) // seats left in the target's last call
 	for _, g := range groups(own, in) {

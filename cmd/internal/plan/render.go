@@ -80,7 +80,11 @@ func (a AppPlan) text() string {
 		s += fmt.Sprintf(" at %s a second, about %s", number(a.Rate), duration(time.Duration(a.Seconds*float64(time.Second))))
 	}
 	if a.MonthlyCalls > 0 {
-		s += fmt.Sprintf("; %s%% of the month's %s calls", percent(a.BudgetPercent), group3(a.MonthlyCalls))
+		whose := "month's %s calls"
+		if a.Assumed {
+			whose = "%s calls that the standard edition has a month"
+		}
+		s += fmt.Sprintf("; %s%% of the "+whose, percent(a.BudgetPercent), group3(a.MonthlyCalls))
 	}
 	return s
 }
@@ -112,7 +116,11 @@ func (p Plan) warnings() string {
 	}
 	for _, a := range p.Apps {
 		if a.OverBudget > 0 {
-			fmt.Fprintf(&b, "! app %s: the calls are %s more than its month has.\n", a.App, group3(a.OverBudget))
+			whose := "its month has"
+			if a.Assumed {
+				whose = "a month of the standard edition has"
+			}
+			fmt.Fprintf(&b, "! app %s: the calls are %s more than %s.\n", a.App, group3(a.OverBudget), whose)
 		}
 	}
 	if b.Len() == 0 {
