@@ -16,11 +16,13 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # A module of its own, so that the service's official SDK stays out of the program.
 FOREIGN   := examples/foreignsdk
+# Another, for what the program is compared with.
+SPEED     := examples/speed
 
 DEMO      := build/demo
 DEMO_RATE ?= 50
 
-.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench economy fuzz docker clean
+.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench compare economy fuzz docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +62,7 @@ vet: ## go vet
 lint: ## golangci-lint, pinned; the first run builds it, which takes minutes
 	$(GO) run $(GOLANGCI) run ./...
 	cd $(FOREIGN) && $(GO) run $(GOLANGCI) run ./...
+	cd $(SPEED) && $(GO) run $(GOLANGCI) run ./...
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
@@ -70,9 +73,13 @@ fmt-check: ## fail where gofmt would change something
 tidy-check: ## fail where go mod tidy would change something
 	$(GO) mod tidy -diff
 	cd $(FOREIGN) && $(GO) mod tidy -diff
+	cd $(SPEED) && $(GO) mod tidy -diff
 
 bench: ## all benchmarks, BENCHTIME=1s each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+compare: need-redis ## speed beside other ways to recall keys through a queue, on a real Redis; some ten minutes
+	cd $(SPEED) && $(GO) run .
 
 economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or some
 	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}
