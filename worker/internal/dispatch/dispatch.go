@@ -179,11 +179,6 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 	d.zone = r.app.Zone
 	r.made, r.metered = 0, 0
 	d.rate, d.front = r.app.lore.rate(b.RobotCode), r.app.lore.front(b)
-	if b.Note == "" && b.Tries == 0 {
-		if dec, ok := r.withoutCall(d); ok {
-			return r.conclude(ctx, b, dec)
-		}
-	}
 	// The token comes before the permit: one that has to be fetched first would hold up several calls, which then went all at
 	// once and were too many for their second.
 	token, err := r.token(ctx)
@@ -195,6 +190,10 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 			return r.giveUp(ctx)
 		}
 		d.now = reply.Now.Add(time.Since(reply.Local))
+		// Only now, though no call may follow: batches that are passed over must not use up permits faster than they come.
+		if dec, ok := r.withoutCall(d); ok {
+			return r.conclude(ctx, b, dec)
+		}
 		var made bool
 		if dec, made = r.call(ctx, d, token); !made {
 			return r.giveUp(ctx)
@@ -206,6 +205,9 @@ func (r *run) batch(ctx context.Context, reply *keystore.Reply) (*keystore.Reply
 
 // withoutCall decides about a batch that was just claimed, where what is known of its incident makes a call a waste, or may do so soon.
 func (r *run) withoutCall(d *decider) (decision, bool) {
+	if d.batch.Note != "" || d.batch.Tries > 0 {
+		return decision{}, false
+	}
 	if dec, ok := d.closed(); ok {
 		return dec, true
 	}

@@ -139,16 +139,29 @@ func (d *decider) witness(groups []group) int {
 // hurry is how near the end of its window a key is not passed over any more.
 const hurry = time.Minute
 
-// closed decides about a batch that was just claimed and of which keys lie behind the front: they die without a call, and the others are claimed
-// again, in fuller company. ok is false where there are none.
+// closed decides about a batch that was just claimed and that need not be called as it is: keys behind the front die without a call, one that
+// is older than every key that was asked is called alone, since it may settle the fate of all up to there, and the others are claimed again, in
+// other company. ok is false where there are no such keys.
 func (d *decider) closed() (out decision, ok bool) {
 	out = d.begin("")
 	out.scope = upstream.Done
+	if d.front.edge() == 0 || !sameIncident(d.batch) {
+		return out, false
+	}
+	first := -1
 	for i, k := range d.batch.Keys {
 		out.Outcomes[i].Fate = flow.FateWait
-		if d.front.behind(k.Deadline.Unix()) && sameIncident(d.batch) {
+		if d.front.behind(k.Deadline.Unix()) {
 			out.Outcomes[i], ok = d.front.unasked(), true
 		}
+		if k.Deadline.Unix() < d.front.Oldest && (first < 0 || k.Deadline.Before(d.batch.Keys[first].Deadline)) {
+			first = i
+		}
+	}
+	if first >= 0 && len(d.batch.Keys) > 1 {
+		out.Outcomes[first].Fate = flow.FateKeep
+		out.Next, out.Cut, out.Note = flow.NextCall, 1, note{Probed: 1}.String()
+		return out, true
 	}
 	return out, ok
 }

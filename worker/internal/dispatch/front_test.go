@@ -135,3 +135,56 @@ func TestAServiceThatDoesEitherAtRandom(t *testing.T) {
 		t.Errorf("dead %v", w.dead())
 	}
 }
+
+// TestBatchesThatNeedNoCall: keys between two that have expired die unasked, the oldest of those before them is called alone, and the others
+// are claimed again; where that front may reach further, batches are passed over, but one is called.
+func TestBatchesThatNeedNoCall(t *testing.T) {
+	t.Parallel()
+	b := testBatch(6)
+	for i := range b.Keys {
+		b.Keys[i].Deadline = testNow.Add(time.Hour + time.Duration(i)*time.Minute)
+	}
+	at := func(i int) int64 { return b.Keys[i].Deadline.Unix() }
+	for name, c := range map[string]struct {
+		f     front
+		fates string
+		ok    bool
+	}{
+		"none":           {front{Expired: at(3), Oldest: at(0), Said: 4}, "", false},
+		"behind":         {front{Expired: at(3), Oldest: at(0), Said: 5}, "d3 w3", true},
+		"older ones too": {front{Expired: at(3), Oldest: at(2), Said: 5}, "k w d w3", true},
+		"all are older":  {front{Expired: at(5) + 20, Oldest: at(5) + 10, Said: 5}, "k w5", true},
+		"younger":        {front{Expired: at(0), Oldest: at(0) - 9, Said: 5}, "w6", false},
+		"disorder":       {front{Expired: at(3), Oldest: at(0), Said: 5, Disorder: true}, "", false},
+	} {
+		d := newDecider(testPolicy(), b, testNow)
+		d.front = c.f
+		dec, ok := d.closed()
+		if ok != c.ok || ok && fates(dec) != expand(c.fates) || dec.Counted {
+			t.Errorf("%s: %v %s", name, ok, fates(dec))
+		}
+		if ok && (dec.Next == flow.NextCall) != strings.Contains(c.fates, "k") {
+			t.Errorf("%s: then %s", name, dec.Next)
+		}
+	}
+	var l lore
+	l.fronts = map[incident]*passed{incidentOf(b): {front: front{Expired: at(0) - 60, Oldest: at(0) - 90, Said: 5}}}
+	end := testNow.Add(24 * time.Hour)
+	n := 0
+	for l.pass(b, testNow, end) {
+		n++
+	}
+	if n != mostPassed {
+		t.Errorf("%d batches were passed over before one was called", n)
+	}
+	if !l.pass(b, testNow.Add(longestProbe-1), end) {
+		t.Error("a batch was called while a probe is under way")
+	}
+	if p := l.fronts[incidentOf(b)]; p.probing != testNow {
+		t.Errorf("the probe began at %v", p.probing)
+	}
+	l.fronts[incidentOf(b)].Good = at(0)
+	if l.pass(b, testNow, end) {
+		t.Error("a batch was passed over that is younger than a recalled key")
+	}
+}
