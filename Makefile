@@ -81,7 +81,7 @@ bench: ## all benchmarks, BENCHTIME=1s each
 compare: need-redis ## speed beside other ways to recall keys through a queue, on a real Redis; some ten minutes
 	cd $(SPEED) && $(GO) run .
 
-economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or some
+economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or two
 	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 fuzz: ## every fuzz target for FUZZTIME=1m
