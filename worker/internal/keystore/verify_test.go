@@ -139,7 +139,7 @@ func TestSpendIsInTurnWithAllCalls(t *testing.T) {
 			if err != nil || held {
 				t.Fatal(held, err)
 			}
-			if least, most := from.Sub(time.Now()), from.Sub(before); want < least || want > most {
+			if least, most := time.Until(from), from.Sub(before); want < least || want > most {
 				t.Errorf("the permit comes after %v to %v, not after %v", least, most, want)
 			}
 		}
