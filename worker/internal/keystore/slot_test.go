@@ -481,6 +481,16 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 			t.Errorf("due: %v", r.Due)
 		}
 		b.check(t)
+		// A worker that knows of fewer slots than the dead one had gets those that it knows of.
+		for _, d := range r.Due {
+			b.attach(t, d, 0)
+		}
+		b.advance(time.Minute)
+		b.params.Slots, b.params.SlotsCap = 1, 2
+		if r = b.wake(t); len(r.Due) != 1 {
+			t.Errorf("due: %v", r.Due)
+		}
+		b.check(t)
 	})
 }
 

@@ -13,6 +13,7 @@ end
 
 -- A call that has gone on for this long (ms) no longer keeps others from being made: it hangs, or its worker is dead.
 local STUCK = 5000
+local MOST_SLOTS = 255
 
 -- How many slots are not idle, wait out a backoff, have a call under way for too long.
 local tally = nil

@@ -5,7 +5,8 @@
 local function wake()
   if meta.waiting <= 0 then return end
   local slots = slots_now()
-  local free = math.min(max_slots - (slots.all - slots.held - slots.stuck), cap_slots - slots.all)
+  local live = slots.all - slots.stuck -- a dead worker's may be more than this one thinks are enough
+  local free = math.min(max_slots - (live - slots.held), cap_slots - live, MOST_SLOTS - slots.all)
   if free <= 0 then return end
   local hold = meta.held
   if hold > now or rest_until() > 0 then return end
@@ -21,7 +22,7 @@ local function wake()
   if want <= 0 then return end
   local busy = {}
   for _, i in ipairs(call('HKEYS', P .. 'slots')) do busy[tonumber(i)] = true end
-  for i = 1, cap_slots do
+  for i = 1, math.min(MOST_SLOTS, cap_slots + slots.stuck) do
     if want <= 0 then break end
     if not busy[i] then
       make_due(load_slot(i))
