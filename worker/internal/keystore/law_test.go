@@ -76,9 +76,10 @@ func (t *lawTally) add(o lawTally) {
 	t.Certain += o.Certain
 }
 
+// Certain is left out: some five in a run are so few that one in a hundred has none; the tests of verify have theirs.
 func (t *lawTally) vacuous() error {
 	if slices.Contains([]int{t.Steps, t.Accepted, t.Raised, t.Revived, t.Batches, t.Stale, t.Refused, t.Repeated, t.Crashes, t.Late,
-		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred, t.Verified, t.Certain}, 0) {
+		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred, t.Verified}, 0) {
 		return fmt.Errorf("something was never tried: %+v", *t)
 	}
 	return nil
