@@ -1,4 +1,4 @@
-// Speed compares ways to recall keys through a queue, side by side in one run: the same keys, the same service (in this process,
+// Command speed compares ways to recall keys through a queue, side by side in one run: the same keys, the same service (in this process,
 // answering at once or after 20 ms), one redis-server, a few interleaved rounds, medians. It prints a table in Markdown.
 package main
 

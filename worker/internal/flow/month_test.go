@@ -56,7 +56,7 @@ func zones(t *testing.T) []string {
 	t.Helper()
 	z, err := zip.OpenReader(filepath.Join(runtime.GOROOT(), "lib", "time", "zoneinfo.zip")) //nolint:staticcheck // where the tests run, Go is installed
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err) // a law that was not tried must not pass
 	}
 	defer z.Close()
 	var names []string
