@@ -21,7 +21,7 @@ import (
 
 // pace is by how much calls are spaced wider than the rate asks for, so that a call which is a few milliseconds late still
 // keeps to the rate in every second.
-const pace = 1.02
+const pace = 1.015
 
 // pipeline is the stages and what connects them. This file is the one place that knows all of them; in the order of the data:
 //
@@ -136,7 +136,7 @@ func (p *pipeline) addApp(a App) error {
 func (s *appState) params(cfg Config) keystore.Params {
 	slots := s.latency.Slots(s.Rate, cfg.MaxSlots)
 	p := keystore.Params{Slots: slots, SlotsCap: min(255, 2*slots+4), Linger: cfg.Linger, Life: (cfg.Window - cfg.Margin).Truncate(time.Second),
-		LedgerTTL: cfg.LedgerRetention, Letter: letterKeys, ProbeMax: cfg.ProbeMax}
+		LedgerTTL: cfg.LedgerRetention, Admit: cfg.AdmitAtOnce, Letter: letterKeys, ProbeMax: cfg.ProbeMax}
 	p.Budget = keystore.Budget{Zone: s.Zone, Calls: s.MonthlyCalls, Reserve: s.Reserve}
 	if s.Rate > 0 {
 		p.Interval = time.Duration(pace * float64(time.Second) / s.Rate)

@@ -50,6 +50,7 @@ type Config struct {
 
 	Concurrency       int // dispatch tasks at once in this process
 	IntakeConcurrency int // other tasks at once in this process
+	AdmitAtOnce       int // keys that Redis takes in as one step, in which it does nothing else; 0 = 200, the most
 	MaxSlots          int // calls in flight of one app, over all workers
 	MaxAttempts       int // calls that may fail before a key dies
 	UnknownAttempts   int // the same for answers that nobody knows

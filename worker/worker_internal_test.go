@@ -46,6 +46,7 @@ func TestConfigIsChecked(t *testing.T) {
 		{"ledger", func(c *Config) { c.LedgerRetention = time.Hour }},
 		{"at least one handler", func(c *Config) { c.Concurrency = 0 }},
 		{"at least one handler", func(c *Config) { c.IntakeConcurrency = -1 }},
+		{"a script can take in", func(c *Config) { c.AdmitAtOnce = 201 }},
 		{"slots", func(c *Config) { c.MaxSlots = 121 }},
 		{"shutdown", func(c *Config) { c.ShutdownTimeout = 0 }},
 		{"slice", func(c *Config) { c.Slice = 0 }},

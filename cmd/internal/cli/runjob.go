@@ -24,6 +24,10 @@ const accountTimeout = 10 * time.Minute
 // submission.
 const embeddedIntake = 2
 
+// embeddedAdmit is how many keys are taken in as one step there: its scripts run many times slower than a redis-server's, and calls that
+// wait behind a long one miss their permits.
+const embeddedAdmit = 50
+
 // embeddedLinger is for how long keys wait for company at most where Redis is in this process: all that can come is in the file, so
 // the last few of each robot wait in vain.
 const embeddedLinger = 300 * time.Millisecond
@@ -132,6 +136,7 @@ func (j *job) start(ctx context.Context) error {
 	if !j.flags.redisSet {
 		// The Redis in this process does one thing at a time: more would only make the calls wait behind the taking in of keys.
 		wc.IntakeConcurrency = min(wc.IntakeConcurrency, embeddedIntake)
+		wc.AdmitAtOnce = embeddedAdmit
 		wc.Linger = min(wc.Linger, embeddedLinger)
 	}
 	w, err := worker.New(wc, worker.Deps{Redis: j.rdb, Log: j.app.newLogger(log, j.progress)})

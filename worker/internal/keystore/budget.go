@@ -60,7 +60,7 @@ const (
 type Settings struct {
 	Rate    float64       // calls a second; 0: no limit
 	Slots   int           // calls in flight at most
-	Latency time.Duration // of a call, of late; 0: not known
+	Latency time.Duration // for which a call keeps its slot, of late; 0: not known
 	Calls   int           // of a month; 0: no limit
 	Reserve int           // of those, for urgent keys
 }

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type Params struct {
 	Life      time.Duration // from sending to the deadline: the window less the margin; whole seconds
 	LedgerTTL time.Duration // how long the ledger of a day outlives the day
 	Interval  time.Duration // between two calls of the app; 0 = no limit
+	Admit     int           // keys that one script takes in, in which Redis does nothing else; 0 = MaxAdmit
 	Letter    int           // keys in one dead letter at most
 	ProbeMax  time.Duration // the longest time between two probes of a held app
 	Budget    Budget        // of the calendar month; the zero value counts calls in no month
@@ -39,6 +41,8 @@ func (p Params) Validate() error {
 		return fmt.Errorf("the ledger must outlive its day by 48 hours at least: %v", p.LedgerTTL)
 	case p.LedgerTTL > 200*24*time.Hour:
 		return fmt.Errorf("the ledger cannot be kept for longer than 200 days: %v", p.LedgerTTL)
+	case p.Admit < 0 || p.Admit > MaxAdmit:
+		return fmt.Errorf("a script can take in 1 to %d keys, and not %d", MaxAdmit, p.Admit)
 	case p.Letter < 1 || p.ProbeMax < time.Second:
 		return errors.New("a dead letter holds one key at least, and probes are a second apart at least")
 	}
@@ -132,8 +136,8 @@ type Admitted struct {
 // ErrTargetLimit is the error of an admission for a robot or a conversation that is one more than an app can have in a Redis.
 var ErrTargetLimit = errors.New("the app has keys of 65,534 robots and conversations in this Redis, and can have no more")
 
-// maxAdmit bounds the time for which one admission keeps Redis to itself.
-const maxAdmit = 200
+// MaxAdmit is how many keys a script takes in at most: their packs are the arguments of one command, and Lua bounds those.
+const MaxAdmit = 200
 
 // Admit takes keys in, each once, and wakes slots for them. Calling it again with the same keys changes nothing. When it
 // fails, some of the keys may be in; calling again is how to get the others in.
@@ -143,8 +147,9 @@ func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error
 	}
 	var total Admitted
 	var last *Reply
-	for from := 0; from < len(a.Keys); from += maxAdmit {
-		to := min(from+maxAdmit, len(a.Keys))
+	step := cmp.Or(s.params().Admit, MaxAdmit)
+	for from := 0; from < len(a.Keys); from += step {
+		to := min(from+step, len(a.Keys))
 		r, err := s.step(ctx, "admit", admitScript, admitArgs(a, from, to)...)
 		if err != nil && strings.Contains(err.Error(), "target.limit") { // see scripts/lib/1_name.lua
 			return total, last, fmt.Errorf("key store of app %q: %w", s.app, ErrTargetLimit)

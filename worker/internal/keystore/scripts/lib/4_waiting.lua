@@ -123,7 +123,7 @@ local function push(class, rid, bucket, packs, n, front)
   if front then
     for i = #packs, 1, -1 do call(cmd, key, packs[i]) end
   else
-    call(cmd, key, unpack(packs)) -- of 200 keys at most: see maxAdmit
+    call(cmd, key, unpack(packs)) -- of 200 keys at most: see MaxAdmit
   end
   if add_bucket(class, rid, bucket, n) == n then call('ZADD', dir_key(class, rid), bucket, bucket) end
 end
