@@ -60,7 +60,9 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 	to := upstream.Target{RobotCode: b.RobotCode, Chat: b.Chat, OpenConversationID: b.OpenConversationID}
 	answer, err := r.deps.Service.Recall(ctx, token, to, b.Called())
 	took := time.Since(began)
-	r.app.Latency.Observe(took)
+	if r.made == 0 {
+		r.began = began
+	}
 	r.made++
 	if err == nil || metered(upstreamError(err)) {
 		r.metered++

@@ -131,8 +131,9 @@ type run struct {
 	visit *visit
 
 	// Of the batch that is bound now:
-	made    int // calls
-	metered int // of those, the ones that the service counts for the month
+	made    int       // calls
+	began   time.Time // the first of them
+	metered int       // of those, the ones that the service counts for the month
 }
 
 func (r *run) loop(ctx context.Context, reply *keystore.Reply) error {
@@ -235,9 +236,13 @@ func (r *run) conclude(ctx context.Context, b *flow.Batch, dec decision) (*keyst
 		dec.Next = flow.NextYield
 	}
 	dec.Metered = r.metered
+	answered := time.Now()
 	next, err := r.settle(ctx, b, dec.Settlement)
 	if err != nil {
 		return nil, err
+	}
+	if r.made > 0 {
+		r.app.Latency.Observe(answered.Sub(r.began) + min(time.Since(answered), mostSettle))
 	}
 	r.delay = dec.delay
 	if dec.Rest > 0 || dec.Hold != nil {

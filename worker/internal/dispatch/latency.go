@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// Latency is the moving average of how long calls take. The zero value has seen none. It is safe for concurrent use.
+// Latency is the moving average of how long a call keeps its slot: from its beginning until its outcome is written and the slot has its
+// next batch. A slow Redis takes more slots to use a rate, as a slow service does. The zero value has seen no call. It is safe for
+// concurrent use.
 type Latency struct{ bits atomic.Uint64 }
+
+// mostSettle bounds what the writing of one outcome adds: while Redis is away it tells nothing of later calls.
+const mostSettle = time.Second
 
 // Observe takes a call into account. Concurrent observations may overwrite one another: it is an estimate.
 func (l *Latency) Observe(d time.Duration) {

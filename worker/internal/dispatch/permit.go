@@ -8,9 +8,9 @@ import (
 	"dingrecall/worker/internal/keystore"
 )
 
-// late is how long after its moment a permit may still be used. The limiter spaces calls by 2 % more than the rate asks for, so
+// late is how long after its moment a permit may still be used. The limiter spaces calls by 1.5 % more than the rate asks for, so
 // that calls which are this late still keep to the rate in every second.
-const late = 12 * time.Millisecond
+const late = 5 * time.Millisecond
 
 // maxPermits bounds how often a machine that is late each time takes another permit.
 const maxPermits = 20
