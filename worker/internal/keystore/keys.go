@@ -15,7 +15,8 @@ import (
 //	dingrecall:{app}:reason:id|text       hash    "code\nmessage" <-> number
 //	dingrecall:{app}:days                 set     days (since 1970) that have a ledger
 //	dingrecall:{app}:ledger:<day>         hash    n keys, b buckets; loose: a bucket was empty once
-//	dingrecall:{app}:ledger:<day>:<i>     hash    key+robot -> record
+//	dingrecall:{app}:ledger:<day>:<i>     hash    key+robot -> record, or number of a pack
+//	dingrecall:{app}:pack:<day>:<n/64>    hash    n%64 -> record of the keys that are members of pack n
 //	dingrecall:{app}:call:<batch/100>     hash    batch%100 -> "ms request-id"
 //	dingrecall:{app}:count                hash    robot:incident:a|r|d|c -> keys
 //	dingrecall:{app}:n                    hash    class:robot -> waiting keys

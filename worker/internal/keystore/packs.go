@@ -9,7 +9,7 @@ type packOfKeys struct {
 }
 
 const (
-	packHead  = 13  // day, number of keys, since when they wait (3), record (8)
+	packHead  = 18  // day, number of keys, since when they wait (3), record (8), number (5)
 	packUsual = 128 // added to the number: each key has packedLen bytes, and no length in front
 )
 
@@ -19,7 +19,7 @@ func cutPack(s string) (p packOfKeys, rest string, err error) {
 		return p, "", errShape
 	}
 	n, usual := int(s[1]%packUsual), s[1] >= packUsual
-	p = packOfKeys{day: s[0], record: s[5:packHead], keys: make([]string, n)}
+	p = packOfKeys{day: s[0], record: s[5:13], keys: make([]string, n)}
 	s = s[packHead:]
 	for i := range p.keys {
 		size := packedLen

@@ -23,6 +23,7 @@ type rawKey struct {
 	flags, ver, att, inc int
 	deadline             int64 // s
 	rec                  string
+	pack                 int64 // of which it is a member in the ledger, 0 = it has a record of its own
 	class                flow.Class
 	later                bool
 	places               []string // where it waits: lists, the set of later, slots
@@ -110,7 +111,7 @@ func (b *bundle) readRaw(t tb) *recount {
 		default:
 			hashes[n] = pipe.HGetAll(ctx, full)
 		}
-		if strings.HasPrefix(n, "ledger:") || strings.HasPrefix(n, "call:") {
+		if strings.HasPrefix(n, "ledger:") || strings.HasPrefix(n, "pack:") || strings.HasPrefix(n, "call:") {
 			ttls[n] = pipe.PTTL(ctx, full)
 		}
 	}
@@ -207,9 +208,22 @@ func (c *recount) readRecord(day int64, f, rec string) {
 		c.fault("ledger field %q: %v", f, err)
 		return
 	}
+	pack := int64(0)
+	if rec[0] >= 128 {
+		if len(rec) != 6 {
+			c.fault("key %s is a member of %x", key, rec)
+			return
+		}
+		pack = big(rec[1:])
+		all := fmt.Sprintf("pack:%d:%d", day, pack/64)
+		if rec = c.strs[all][strconv.FormatInt(pack%64, 10)]; rec == "" {
+			c.fault("key %s is a member of pack %d, which has no record", key, pack)
+			return
+		}
+	}
 	flags := int(rec[0])
 	k := &rawKey{rid: int(big(f[len(f)-2:])), key: key, day: day, state: flow.State(flags / 8 % 8), flags: flags,
-		class: flow.Class(flags / 2 % 4), ver: int(rec[1]), att: int(rec[2]), inc: int(big(rec[3:5])), deadline: big(rec[5:8]) + (day-100)*daySeconds, rec: rec}
+		class: flow.Class(flags / 2 % 4), ver: int(rec[1]), att: int(rec[2]), inc: int(big(rec[3:5])), deadline: big(rec[5:8]) + (day-100)*daySeconds, rec: rec, pack: pack}
 	if want := map[flow.State]int{flow.Waiting: 8, flow.Recalled: 13, flow.Dead: 15, flow.Cancelled: 13}[k.state]; len(rec) != want {
 		c.fault("key %s has a record of %d bytes in state %v", key, len(rec), k.state)
 	}
@@ -225,21 +239,22 @@ type rawPack struct {
 	since int64 // ms
 	rec   string
 	keys  []string
+	pack  int64 // its number, 0 = none
 }
 
 // unpackAll reads packs that stand one behind the other.
 func (c *recount) unpackAll(where, s string) (packs []rawPack) {
 	for len(s) > 0 {
-		if len(s) < 13 {
+		if len(s) < 18 {
 			c.fault("%s has a pack %q", where, s)
 			return packs
 		}
-		p := rawPack{day: c.fullDayAt(s[0]), since: big(s[2:5])*20 + c.fullDayAt(s[0])*daySeconds*1000, rec: s[5:13]}
+		p := rawPack{day: c.fullDayAt(s[0]), since: big(s[2:5])*20 + c.fullDayAt(s[0])*daySeconds*1000, rec: s[5:13], pack: big(s[13:18])}
 		n, usual := int(s[1]&127), s[1]&128 != 0
 		if n < 1 || n > flow.MaxBatch {
 			c.fault("%s has a pack of %d keys", where, n)
 		}
-		s = s[13:]
+		s = s[18:]
 		for range n {
 			size := 32
 			if !usual {
@@ -254,9 +269,22 @@ func (c *recount) unpackAll(where, s string) (packs []rawPack) {
 		if n > 1 && p.rec[0]/64 == 1 {
 			c.fault("%s has %d keys in a pack that must be called alone", where, n)
 		}
+		c.checkMembers(where, p)
 		packs = append(packs, p)
 	}
 	return packs
+}
+
+// checkMembers: a pack that has a number holds all keys that are members of it.
+func (c *recount) checkMembers(where string, p rawPack) {
+	if p.pack == 0 {
+		return
+	}
+	for _, k := range c.keys {
+		if k.day == p.day && k.pack == p.pack && !slices.Contains(p.keys, k.key) {
+			c.fault("%s has pack %d without its member %s", where, p.pack, k.key)
+		}
+	}
 }
 
 // waits notes that a key stands somewhere, if it counts: if its version, its class and its state are what the ledger has.

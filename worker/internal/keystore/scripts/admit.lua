@@ -41,9 +41,38 @@ local function like(deadline)
   return l
 end
 
-local function enlist(l, day, rec, k)
-  l.add(day, rec, k)
+local function enlist(l, day, rec, k, of)
+  l.add(day, rec, k, of)
   if not earliest or l.deadline < earliest then earliest = l.deadline end
+end
+
+-- Keys that come together, in a number that fills calls, are members of packs of 20.
+local together = sent ~= '' and n >= FULL
+local number, in_pack, given = nil, FULL, nil
+
+-- What a new key gets in the ledger: its record, or the number of the pack that it is to be a member of.
+local function entry(k, l)
+  if not together or #k ~= 32 then return l.rec end
+  if in_pack == FULL then
+    given = given or tonumber(call('HGET', KEYS[1], 'packs') or 0)
+    number, in_pack = u5(given + 1), 0
+  end
+  return char(MEMBER) .. number
+end
+
+-- A key is new.
+local function accept(k, l, e)
+  if byte(e) < MEMBER then
+    in_pack = FULL -- one that stands between its keys would cut a pack in two
+    return enlist(l, today, l.rec, k)
+  end
+  if in_pack == 0 then
+    given = given + 1
+    call('HSET', KEYS[1], 'packs', int(given))
+    write_pack(today, given, l.rec)
+  end
+  in_pack = in_pack + 1
+  enlist(l, today, l.rec, k, number)
 end
 
 local sent_of_all = sent ~= '' and tonumber(sent)
@@ -60,12 +89,12 @@ for _, day in ipairs({ today - 1, today - 2, today + 1 }) do
   if ledger(day).b > 0 then older[#older + 1] = day end
 end
 
-local function admit(k, rec)
+local function admit(k, entry)
   for _, day in ipairs(older) do
     local old = find(day, k, rid)
     if old then return parse(old, day), day end
   end
-  local old = write_new(today, k, rid, rec)
+  local old = write_new(today, k, rid, entry)
   if old then return parse(old, today), today end
 end
 
@@ -82,6 +111,7 @@ local function readmit(k, r, day)
   local rec = record(WAITING, r, day)
   write(day, k, rid, rec)
   enlist(like(r.deadline), day, rec, k)
+  in_pack = FULL
 end
 
 -- It leaves its place among the less urgent ones behind.
@@ -94,9 +124,10 @@ end
 
 for i = 1, n do
   local k, l = ARGV[first + i - 1], like(deadline_of(i))
-  local r, day = admit(k, l.rec)
+  local e = entry(k, l)
+  local r, day = admit(k, e)
   if not r then
-    enlist(l, today, l.rec, k)
+    accept(k, l, e)
     accepted = accepted + 1
   elseif r.state == WAITING and class < r.class and not is_bound(k) and not is_deferred(k, r, day) then
     raise(k, r, day)

@@ -45,7 +45,7 @@ local function under_any(day, k)
   if l.b == 0 then return rows end
   local all = call('HGETALL', bucket_key(l, k))
   for i = 1, #all, 2 do
-    if #all[i] == #k + 2 and sub(all[i], 1, #k) == k then rows[#rows + 1] = { r2(all[i], #k + 1), all[i + 1] } end
+    if #all[i] == #k + 2 and sub(all[i], 1, #k) == k then rows[#rows + 1] = { r2(all[i], #k + 1), record_of(day, all[i + 1]) } end
   end
   return rows
 end

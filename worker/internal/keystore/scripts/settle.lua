@@ -55,6 +55,18 @@ local function recalled_record(rec, amb, called)
   return made.record
 end
 
+-- Nearly always all keys of a pack are recalled at once: then one record says so for all of them.
+local ALL_RECALLED = string.rep('r0', FULL)
+
+local function recall_pack(at, n, day, rec, id)
+  if at + n - 1 > s.cut or sub(outs, 2 * at - 1, 2 * (at + n) - 2) ~= sub(ALL_RECALLED, 1, 2 * n) then return false end
+  write_pack(day, id, recalled_record(rec, false, true))
+  local inc = r2(rec, 4)
+  recalled[inc] = (recalled[inc] or 0) + n
+  settled = true
+  return true
+end
+
 local function recall(i, day, k, rec, amb)
   write(day, k, s.rid, recalled_record(rec, amb, i <= s.cut))
   local inc = r2(rec, 4)
@@ -91,7 +103,7 @@ each_bound(s, function(i, day, k, rec)
   else
     apply(i, bound_item_of(day, k, rec))
   end
-end)
+end, recall_pack)
 for _, item in ipairs(parked) do kept.add(item.day, record(WAITING, item, item.day), item.k) end
 give_back(s.rid, back)
 for inc, n in pairs(recalled) do

@@ -2,28 +2,34 @@
 
 -- Keys wait in packs: up to 20 of one robot and class that lie in the ledger of one day and have the same record, which stands
 -- in the pack, so that a claim does not look into the ledger. A pack: day of the ledger, number of keys (and 128 where each has
--- the usual 32 bytes; else its length is in front of each, two bytes), since when they wait, the record, the keys.
+-- the usual 32 bytes; else its length is in front of each, two bytes), since when they wait, the record, the pack's number, the keys.
+--
+-- Keys that came together are members of their pack in the ledger. While all of them that still are stand in this one place, it has its
+-- number, and one write of the pack's record tells how all of them fared. Once it is cut, or made of what was bound, it has the number 0.
 --
 -- A key that was made more urgent leaves its place in a pack behind: it no longer counts, since the ledger has another
 -- version of it. meta.stale is how many such places there are; while there are any, the ledger is asked.
-local HEAD, USUAL = 13, 128
+local HEAD, USUAL = 18, 128
+local NO_NUMBER = '\0\0\0\0\0'
 
 -- Collects keys, in their order, into packs.
 local function packer()
-  local packs, keys, n, day, rec, usual = {}, {}, 0, nil, nil, nil
+  local packs, keys, n, day, rec, usual, number = {}, {}, 0, nil, nil, nil, nil
   local self = { n = 0 }
 
   local function close()
     if n == 0 then return end
-    packs[#packs + 1] = char(day % 250, usual and n + USUAL or n) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215)) .. rec ..
+    packs[#packs + 1] = char(day % 250, usual and n + USUAL or n) .. u3(clamp((now - day * DAY * 1000) / 20, 16777215)) .. rec .. number ..
       table.concat(keys, '', 1, n)
     n = 0
   end
 
-  function self.add(d, r, k)
-    if n == FULL or d ~= day or r ~= rec or (#k == 32) ~= usual or byte(r) >= 64 then
+  -- of: the number (five bytes) of the pack of which the key is a member in the ledger, nil where it has a record of its own.
+  function self.add(d, r, k, of)
+    of = of or NO_NUMBER
+    if n == FULL or d ~= day or r ~= rec or of ~= number or (#k == 32) ~= usual or byte(r) >= 64 then
       close()
-      day, rec, usual = d, r, #k == 32
+      day, rec, usual, number = d, r, #k == 32, of
     end
     n, self.n = n + 1, self.n + 1
     keys[n] = usual and k or u2(#k) .. k
@@ -40,7 +46,7 @@ end
 -- What stands in front of a pack's keys: day, how many, whether they are usual, the record.
 local function head_of(p)
   local day, n = byte(p, 1, 2)
-  return full_day(day), n % USUAL, n >= USUAL, sub(p, 6, HEAD)
+  return full_day(day), n % USUAL, n >= USUAL, sub(p, 6, 13)
 end
 
 -- Calls f with each key of a pack that begins at a place of a text; returns where the next one begins.
@@ -62,7 +68,7 @@ local function each_key(text, at, f)
   return i
 end
 
--- Cuts a pack: the first of its keys, and the others.
+-- Cuts a pack: the first of its keys, and the others. Neither is all of it.
 local function cut_pack(p, first)
   local n = byte(p, 2)
   local i, usual = HEAD + 1, 0
@@ -71,8 +77,8 @@ local function cut_pack(p, first)
   else
     for _ = 1, first do i = i + 2 + r2(p, i) end
   end
-  local day, rest = sub(p, 1, 1), sub(p, 3, HEAD)
-  return day .. char(first + usual) .. sub(p, 3, i - 1), day .. char(n - first) .. rest .. sub(p, i)
+  local day, rest = sub(p, 1, 1), sub(p, 3, 13) .. NO_NUMBER
+  return day .. char(first + usual) .. rest .. sub(p, HEAD + 1, i - 1), day .. char(n - first) .. rest .. sub(p, i)
 end
 
 local function set_stale(by)

@@ -57,15 +57,21 @@ local function make_due(s)
   set_state(s, 'due')
 end
 
--- Calls f with place, day, key and record of each bound key: a slot holds them in packs.
-local function each_bound(s, f)
+-- Calls f with place, day, key and record of each bound key: a slot holds them in packs. Where whole is given and says yes to a pack (place of
+-- its first key, how many, day, record, number; only of one that has a number), that pack is passed over.
+local function each_bound(s, f, whole)
   local text, i, at = s.keys, 1, 1
   while i <= #text do
-    local day, rec = full_day(byte(text, i)), sub(text, i + 5, i + HEAD - 1)
-    i = each_key(text, i, function(k)
-      f(at, day, k, rec)
-      at = at + 1
-    end)
+    local day, rec, n = full_day(byte(text, i)), sub(text, i + 5, i + 12), byte(text, i + 1) % USUAL
+    local id = r5(text, i + 13)
+    if whole and id > 0 and whole(at, n, day, rec, id) then
+      i, at = i + HEAD + 32 * n, at + n
+    else
+      i = each_key(text, i, function(k)
+        f(at, day, k, rec)
+        at = at + 1
+      end)
+    end
   end
 end
 

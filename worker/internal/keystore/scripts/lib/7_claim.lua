@@ -67,15 +67,14 @@ local function ended(p, robot)
   return robot
 end
 
--- Puts back, in their old order, a pack (or none) and the popped ones behind it.
-local function put_back(key, first, popped, from)
+-- Puts back, in their old order, the popped packs from one on.
+local function put_back(key, popped, from)
   for i = #popped, from, -1 do call('LPUSH', key, popped[i]) end
-  if first then call('LPUSH', key, first) end
 end
 
 -- Takes of the packs that were popped from a list what fits into got, and puts the others back. Returns how many keys are
--- out of the list for good, and whether the batch must go as it is: a key that failed alone goes alone again, so that it cannot
--- sink others.
+-- out of the list for good, whether the batch must go as it is (a key that failed alone goes alone again, so that it cannot
+-- sink others), and what is left of a pack that was cut.
 local function take(rid, key, popped, got, robot)
   local taken = 0
   for at, whole in ipairs(popped) do
@@ -88,7 +87,8 @@ local function take(rid, key, popped, got, robot)
     elseif p then
       local n, solo, rest = byte(p, 2) % USUAL, byte(p, 6) >= 64, nil
       if got.n == FULL or (solo and got.n > 0) then
-        put_back(key, p, popped, at + 1)
+        put_back(key, popped, at + 1)
+        call('LPUSH', key, p)
         return taken, true
       end
       if got.n + n > FULL then
@@ -98,8 +98,8 @@ local function take(rid, key, popped, got, robot)
       got[#got + 1] = p
       taken, got.n = taken + n, got.n + n
       if rest or solo then
-        put_back(key, rest, popped, at + 1)
-        return taken, true
+        put_back(key, popped, at + 1)
+        return taken, true, rest
       end
     end
   end
@@ -117,12 +117,14 @@ local function gather(class, rid, got, robot, only_closed)
     if not bucket then break end
     local closed = (tonumber(bucket) + 1) * BUCKET * 1000 <= now
     if only_closed and not closed then break end
-    local key, taken = list_key(class, rid, bucket), 0
+    local key, taken, rest = list_key(class, rid, bucket), 0, nil
     local popped = call('LPOP', key, (robot or closed) and 10 or packs) or {}
     for _, p in ipairs(popped) do popped_total = popped_total + byte(p, 2) % USUAL end
-    taken, stop = take(rid, key, popped, got, robot)
+    taken, stop, rest = take(rid, key, popped, got, robot)
     total = total + taken
     local left = add_bucket(class, rid, bucket, -taken)
+    -- In front it would have every pack behind it cut. Where others are too few for a call it stays, since it waits for longest.
+    if rest then call(left - byte(rest, 2) % USUAL >= FULL and 'RPUSH' or 'LPUSH', key, rest) end
     if #popped == 0 or (left <= 0 and (meta.stale <= 0 or call('EXISTS', key) == 0)) then drop_bucket(class, rid, bucket) end
     -- Packs may be small, where keys came one at a time: then more of them are taken at once.
     packs = math.max(1, floor((FULL - got.n) * #popped / math.max(1, taken)))
