@@ -63,6 +63,7 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 	if r.made == 0 {
 		r.began = began
 	}
+	r.silent = err != nil && noAnswer(upstreamError(err))
 	r.made++
 	if err == nil || metered(upstreamError(err)) {
 		r.metered++

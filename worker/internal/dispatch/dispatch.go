@@ -46,8 +46,9 @@ type App struct {
 	// stopped is when a settle last said that the app rests or is held: permits given before are not used.
 	stopped atomic.Pointer[time.Time]
 	// told is set while the last thing said of the app in this process's log is that it is held.
-	told atomic.Bool
-	lore lore
+	told       atomic.Bool
+	lore       lore
+	unanswered unanswered
 }
 
 // passed says whether the app was told to stop since a permit was given: then the call would most likely be refused.
@@ -133,6 +134,7 @@ type run struct {
 	// Of the batch that is bound now:
 	made    int       // calls
 	began   time.Time // the first of them
+	silent  bool      // the last of them was not answered
 	metered int       // of those, the ones that the service counts for the month
 }
 
@@ -242,7 +244,7 @@ func (r *run) conclude(ctx context.Context, b *flow.Batch, dec decision) (*keyst
 		return nil, err
 	}
 	if r.made > 0 {
-		r.app.Latency.Observe(answered.Sub(r.began) + min(time.Since(answered), mostSettle))
+		r.app.unanswered.observe(r.app.Latency, answered.Sub(r.began)+min(time.Since(answered), mostSettle), r.silent)
 	}
 	r.delay = dec.delay
 	if dec.Rest > 0 || dec.Hold != nil {
