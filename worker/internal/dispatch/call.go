@@ -38,6 +38,7 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		r.report(dec, e)
 	} else {
 		dec = d.answered(answer.RequestID, answer.Verdicts(b.Called()))
+		r.reportAnswered()
 	}
 	r.visit.told = &dec
 	r.reportRobot(b, dec, answer)

@@ -49,6 +49,7 @@ type App struct {
 	told       atomic.Bool
 	lore       lore
 	unanswered unanswered
+	trouble    trouble
 }
 
 // passed says whether the app was told to stop since a permit was given: then the call would most likely be refused.

@@ -5,20 +5,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"dingrecall/upstream"
 	"dingrecall/worker/internal/keystore"
 )
-
-// report logs what a person should hear of: what an operator has to mend, and what nobody knows.
-func (r *run) report(dec decision, e *upstream.Error) {
-	switch {
-	case dec.Hold != nil: // tellHold does, once the key store knows whether it is news
-	case dec.scope == upstream.Unknown:
-		r.deps.Log.Warn("an answer that is in no table", zap.String("app", r.app.Name), zap.Error(e))
-	default:
-		r.deps.Log.Debug("a call failed", zap.String("app", r.app.Name), zap.String("scope", dec.scope.String()), zap.Error(e))
-	}
-}
 
 // tellHold logs that the app, or the robot, is held, which is one line however many calls, workers and probes are refused; and that it
 // goes on.
