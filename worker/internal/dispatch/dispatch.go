@@ -45,8 +45,8 @@ type App struct {
 
 	// stopped is when a settle last said that the app rests or is held: permits given before are not used.
 	stopped atomic.Pointer[time.Time]
-	// told is set while the last thing said of the app in this process's log is that it is held.
-	told       atomic.Bool
+	// told is what this process's log last said of the app's holds.
+	told       atomic.Int32
 	lore       lore
 	unanswered unanswered
 	trouble    trouble
@@ -253,7 +253,7 @@ func (r *run) conclude(ctx context.Context, b *flow.Batch, dec decision) (*keyst
 	}
 	if next.Status != keystore.StatusRefused { // then nothing was written: the run that has the slot will tell
 		r.count(dec.Settlement)
-		r.tellHold(ctx, dec, next)
+		r.tellHold(ctx, b, dec, next)
 	}
 	return next, nil
 }

@@ -5,28 +5,58 @@ import (
 
 	"go.uber.org/zap"
 
+	"dingrecall/worker/internal/flow"
 	"dingrecall/worker/internal/keystore"
+)
+
+// What of an app was last said in this process's log to be held.
+const (
+	toldNothing int32 = iota
+	toldApp
+	toldRobots // of it alone
 )
 
 // tellHold logs that the app, or the robot, is held, which is one line however many calls, workers and probes are refused; and that it
 // goes on.
-func (r *run) tellHold(ctx context.Context, dec decision, settled *keystore.Reply) {
-	app := zap.String("app", r.app.Name)
+func (r *run) tellHold(ctx context.Context, b *flow.Batch, dec decision, settled *keystore.Reply) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
+	defer cancel()
 	switch {
 	case dec.Hold != nil:
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
-		defer cancel()
-		news, err := r.app.Store.ToldHold(ctx, settled)
-		if err != nil || news { // twice is better than never
-			r.app.told.Store(true)
-			r.deps.Log.Error("held: no call is made until this is mended; the keys wait", app, zap.String("code", dec.Hold.Code),
-				zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(r.cause))
-			return
-		}
-		r.deps.Log.Debug("another call says why it is held", app, zap.String("code", dec.Hold.Code))
-	case dec.Answered && r.app.told.Load():
-		if held, err := r.app.Store.IsHeld(ctx); err == nil && !held && r.app.told.Swap(false) {
+		r.tellHeld(ctx, b, dec, settled)
+	case dec.Answered && r.app.told.Load() != toldNothing:
+		r.tellReleased(ctx)
+	}
+}
+
+func (r *run) tellHeld(ctx context.Context, b *flow.Batch, dec decision, settled *keystore.Reply) {
+	news, robot, err := r.app.Store.ToldHold(ctx, settled)
+	about := []zap.Field{zap.String("app", r.app.Name), zap.String("robot", b.RobotCode), zap.String("code", dec.Hold.Code),
+		zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(r.cause)}
+	switch {
+	case err == nil && !news:
+		r.deps.Log.Debug("another call says why it is held", about...)
+	case err == nil && robot:
+		r.app.told.CompareAndSwap(toldNothing, toldRobots)
+		r.deps.Log.Error("a robot is held: none of its keys is called until this is mended; they wait, and other robots go on", about...)
+	default: // twice is better than never
+		r.app.told.Store(toldApp)
+		r.deps.Log.Error("the app is held: no call is made until this is mended; the keys wait", about...)
+	}
+}
+
+// tellReleased logs what goes on, once the app or all of its robots do.
+func (r *run) tellReleased(ctx context.Context) {
+	app := zap.String("app", r.app.Name)
+	held, robots, err := r.app.Store.IsHeld(ctx)
+	switch {
+	case err != nil || held:
+	case robots == 0:
+		if r.app.told.Swap(toldNothing) != toldNothing {
 			r.deps.Log.Info("a call was answered as it should: nothing is held any more", app)
 		}
+	case r.app.told.CompareAndSwap(toldApp, toldRobots):
+		r.deps.Log.Warn("a call was answered as it should: the app goes on, and robots of it stay on hold (recall status names them)",
+			app, zap.Int("robots", robots))
 	}
 }

@@ -58,8 +58,8 @@ func TestRobotHold(t *testing.T) {
 			st.Robots[0].Message != "words" || !st.Robots[0].Since.Equal(*b.clock) || !st.Robots[0].NextProbe.Equal(b.clock.Add(time.Minute)) {
 			t.Fatalf("%+v, %+v", st.Hold, st.Robots)
 		}
-		if told, err := b.ToldHold(context.Background(), r); err != nil || !told {
-			t.Errorf("the hold is no news: %v, %v", told, err)
+		if told, alone, err := b.ToldHold(context.Background(), r); err != nil || !told || !alone {
+			t.Errorf("the hold is no news, or not of the robot alone: %v, %v, %v", told, alone, err)
 		}
 		if r.Status != StatusBatch || r.Batch.RobotCode != "good" {
 			t.Fatalf("after the hold: %+v", *r)
@@ -85,7 +85,7 @@ func TestRobotHold(t *testing.T) {
 			if got := b.heldRobots(t)["bad"]; got != want {
 				t.Errorf("the next probe is in %v, not %v", got, want)
 			}
-			if told, err := b.ToldHold(context.Background(), r); err != nil || told {
+			if told, _, err := b.ToldHold(context.Background(), r); err != nil || told {
 				t.Errorf("a probe that fails is news: %v, %v", told, err)
 			}
 			other = r.Batch
@@ -188,10 +188,10 @@ func TestOnlyTheProbeEndsAHold(t *testing.T) {
 		if st := b.status(t); st.Hold == nil || second.Status != StatusIdle {
 			t.Errorf("a call that was under way ended the hold: %s", second.Status)
 		}
-		if told, _ := b.ToldHold(context.Background(), second); told {
+		if told, _, _ := b.ToldHold(context.Background(), second); told {
 			t.Error("it is said twice that the app is held")
 		}
-		if told, _ := b.ToldHold(context.Background(), first); !told {
+		if told, alone, _ := b.ToldHold(context.Background(), first); !told || alone {
 			t.Error("it is not said that the app is held")
 		}
 		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID, 1); ok || err != nil {
@@ -221,6 +221,9 @@ func TestReleaseOfARobot(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		d, batch := b.start(t, 0, 60)
 		b.settle(t, d, batch, deniedFor(20, 24*time.Hour))
+		if held, robots, err := b.IsHeld(context.Background()); !held || robots != 1 || err != nil {
+			t.Errorf("held: %v, %d robots, %v", held, robots, err)
+		}
 		for _, of := range []string{"unheard-of", ""} {
 			if was, _, err := b.Release(context.Background(), of); was != (of == "") || err != nil {
 				t.Errorf("release of %q: %v, %v", of, was, err)
@@ -230,14 +233,14 @@ func TestReleaseOfARobot(t *testing.T) {
 		if left := b.heldRobots(t); len(left) != 1 || left[robot] != 0 {
 			t.Fatalf("held robots: %v", left)
 		}
-		if held, err := b.IsHeld(context.Background()); !held || err != nil {
-			t.Errorf("held: %v, %v", held, err)
+		if held, robots, err := b.IsHeld(context.Background()); held || robots != 1 || err != nil {
+			t.Errorf("held: %v, %d robots, %v", held, robots, err)
 		}
 		if was, r, err := b.Release(context.Background(), robot); !was || err != nil || len(r.Due) == 0 {
 			t.Errorf("release: %v, %v", was, err)
 		}
-		if held, err := b.IsHeld(context.Background()); held || err != nil {
-			t.Errorf("held: %v, %v", held, err)
+		if held, robots, err := b.IsHeld(context.Background()); held || robots != 0 || err != nil {
+			t.Errorf("held: %v, %d robots, %v", held, robots, err)
 		}
 		b.check(t)
 	})

@@ -227,25 +227,31 @@ func (s *Store) Release(ctx context.Context, target string) (bool, *Reply, error
 }
 
 // ToldHold says whether the script run that was answered with r held something, or for another reason than before: of several calls
-// that are refused together one has something to tell.
-func (s *Store) ToldHold(ctx context.Context, r *Reply) (bool, error) {
-	us, err := s.rdb.HGet(ctx, name(s.app, "meta"), "hold_told").Int64()
+// that are refused together one has something to tell. robot: what was held is the robot alone, and its app goes on.
+func (s *Store) ToldHold(ctx context.Context, r *Reply) (news, robot bool, err error) {
+	told, err := s.rdb.HGet(ctx, name(s.app, "meta"), "hold_told").Result()
 	if errors.Is(err, redis.Nil) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
+		return false, false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
 	}
-	return us == r.Now.UnixMicro(), nil
+	us, what, _ := strings.Cut(told, " ")
+	return us == strconv.FormatInt(r.Now.UnixMicro(), 10), what == "robot", nil
 }
 
-// IsHeld says whether the app or one of its robots is held.
-func (s *Store) IsHeld(ctx context.Context) (bool, error) {
+// IsHeld says whether the app is held, and how many of its robots are.
+func (s *Store) IsHeld(ctx context.Context) (app bool, robots int, err error) {
 	v, err := s.rdb.HMGet(ctx, name(s.app, "meta"), "hold_code", "heldrobots").Result()
 	if err != nil {
-		return false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
+		return false, 0, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
 	}
-	return v[0] != nil || v[1] != nil && v[1] != "0", nil
+	if n, ok := v[1].(string); ok {
+		if robots, err = strconv.Atoi(n); err != nil {
+			return false, 0, fmt.Errorf("key store of app %q: read the hold: %w", s.app, errShape)
+		}
+	}
+	return v[0] != nil, robots, nil
 }
 
 // NewReader makes a store for reading only: Status, Lookup, BusySlots, Outbox.

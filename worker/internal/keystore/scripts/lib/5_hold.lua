@@ -82,16 +82,18 @@ local function others_may(s)
   return v[1] and tonumber(v[1]) ~= s.rid and tonumber(v[2]) > s.at
 end
 
--- Holds what a refused call says is to be held. told remembers, for whoever logs it, that this very script run said something new.
+-- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, that this very script run said something new,
+-- and whether of the robot alone.
 local function hold(s, code, message, first, perhaps_robot)
   local news, every
-  if perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s)) then
+  local robot = perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s))
+  if robot then
     news = hold_robot(s, code, message, first)
   else
     news, every = hold_app(s, code, message, first)
     if perhaps_robot and every then mark_robot(s, code, message, every) end
   end
-  if news then call('HSET', KEYS[1], 'hold_told', int(now_us)) end
+  if news then call('HSET', KEYS[1], 'hold_told', int(now_us) .. (robot and ' robot' or ' app')) end
 end
 
 local function release()
