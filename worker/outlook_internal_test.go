@@ -1,12 +1,72 @@
 package worker
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"dingrecall/worker/internal/flow"
 	"dingrecall/worker/internal/keystore"
+	"dingrecall/worker/internal/redistest"
 )
+
+// TestTheBudgetIsSaid: when it keeps keys waiting, once, and when it no longer does. Urgent keys that come and go are no news.
+func TestTheBudgetIsSaid(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		y := newYard(t, rdb)
+		a := y.p.apps["main"]
+		a.MonthlyCalls, a.Reserve = 10, 4
+		logged, logs := observer.New(zap.InfoLevel)
+		y.p.log = zap.New(logged)
+		used := func(n int) {
+			t.Helper()
+			if err := rdb.HSet(context.Background(), keystore.Prefix("main")+"meta", "used", n).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const over = "the month's calls keep no key waiting any more"
+		said := func(want ...string) {
+			t.Helper()
+			y.reconcile()
+			y.reconcile()
+			var got []string
+			for _, e := range logs.TakeAll() {
+				if code, ok := e.ContextMap()["code"].(string); ok {
+					got = append(got, code)
+				} else if e.Message == over {
+					got = append(got, over)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("said %q, not %q", got, want)
+			}
+		}
+		admit := func(class flow.Class, keys ...string) {
+			t.Helper()
+			if _, _, err := a.store.Admit(context.Background(), keystore.Admission{RobotCode: "r", Keys: keys, Class: class}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		admit(flow.Bulk, "one", "two")
+		said()
+		used(6)
+		said(keystore.CodeBudgetReserved)
+		admit(flow.Urgent, "three") // so the app is not on hold
+		said()
+		used(10)
+		said(keystore.CodeBudgetSpent)
+		if _, _, err := a.store.Release(context.Background(), ""); err != nil {
+			t.Fatal(err)
+		}
+		said(over)
+	})
+}
 
 func TestWorthSaying(t *testing.T) {
 	t.Parallel()

@@ -239,10 +239,12 @@ func fit(buckets []*waitingBucket, names []string, totals map[string]float64) []
 	return cells
 }
 
-// Said is what was last said of an app's keys that will miss their windows, so that it is said once and not by each worker.
+// Said is what was last said of an app that is seen from afar and not by the worker that makes its calls: so it is said once, and not by each
+// worker.
 type Said struct {
-	Keys int
-	At   time.Time // zero: nothing was said
+	Keys   int       // that will miss their windows
+	At     time.Time // when that was said; zero: it was not
+	Budget string    // the code of the hold, where the month's calls are why keys wait; "" = they are not
 }
 
 // Said reads what was said last.
@@ -251,16 +253,23 @@ func (s *Store) Said(ctx context.Context) (Said, error) {
 	if err != nil {
 		return Said{}, fmt.Errorf("key store of app %q: read what was said: %w", s.app, err)
 	}
-	keys, err := strconv.Atoi(m["keys"])
-	if err != nil {
-		return Said{}, nil // nothing was
+	said := Said{At: millis(m["at"]), Budget: m["budget"]}
+	if m["keys"] == "" {
+		return said, nil
 	}
-	return Said{Keys: keys, At: millis(m["at"])}, nil
+	if said.Keys, err = strconv.Atoi(m["keys"]); err != nil {
+		return Said{}, fmt.Errorf("key store of app %q: read what was said: %w", s.app, errShape)
+	}
+	return said, nil
 }
 
 // Say writes down what is said now.
 func (s *Store) Say(ctx context.Context, v Said) error {
-	if err := s.rdb.HSet(ctx, name(s.app, "said"), "keys", v.Keys, "at", v.At.UnixMilli()).Err(); err != nil {
+	at := int64(0)
+	if !v.At.IsZero() {
+		at = v.At.UnixMilli()
+	}
+	if err := s.rdb.HSet(ctx, name(s.app, "said"), "keys", v.Keys, "at", at, "budget", v.Budget).Err(); err != nil {
 		return fmt.Errorf("key store of app %q: write what is said: %w", s.app, err)
 	}
 	return nil

@@ -108,7 +108,7 @@ func TestSaidOnce(t *testing.T) {
 		if said, err := b.Said(ctx); err != nil || said != (Said{}) {
 			t.Fatalf("%+v %v", said, err)
 		}
-		want := Said{Keys: 7, At: time.UnixMilli(b.clock.UnixMilli())}
+		want := Said{Keys: 7, At: time.UnixMilli(b.clock.UnixMilli()), Budget: CodeBudgetSpent}
 		if err := b.Say(ctx, want); err != nil {
 			t.Fatal(err)
 		}
