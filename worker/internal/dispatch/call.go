@@ -31,8 +31,9 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		}
 		answer, took, err = r.once(ctx, token, b)
 	}
+	var e *upstream.Error
 	if err != nil {
-		e := upstreamError(err)
+		e = upstreamError(err)
 		dec = d.failed(e)
 		r.cause = e
 		r.report(dec, e)
@@ -41,7 +42,7 @@ func (r *run) call(ctx context.Context, d *decider, token string) (dec decision,
 		r.reportAnswered()
 	}
 	r.visit.told = &dec
-	r.reportRobot(b, dec, answer)
+	r.reportRobot(b, dec, answer, e)
 	r.deps.Observer.Called(r.app.Name, dec.scope, b.Cut, took)
 	return dec, true
 }

@@ -53,6 +53,14 @@ func (l *lore) rate(robot string) float64 {
 	return (priorBad + s.bad) / (priorBad + priorGood + s.bad + s.good)
 }
 
+// noneGood says whether keys of a robot turned out to be bad, witnesses of them at least, and none to be good.
+func (l *lore) noneGood(robot string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.robots[robot]
+	return s.good == 0 && s.bad >= witnesses
+}
+
 // front gives the front of the incident of a batch.
 func (l *lore) front(b *flow.Batch) front {
 	l.mu.Lock()

@@ -28,6 +28,7 @@ type robot struct {
 	exists  bool          // its last answer did not deny it
 	denied  bool          // its last answer said that there is no such robot
 	goneAt  time.Time     // when a second answer said so; zero: never
+	said    time.Time     // when that was last logged; zero: never
 	why     flow.Reason
 	request string // id of that answer
 	warned  bool   // that its robotCode may be wrong
@@ -142,8 +143,9 @@ func (v *visit) end() {
 	switch {
 	case dec == nil:
 	case dec.DeadRobot != nil:
-		// Its waiting keys are marked by now, so whatever is bound after this moment came after it.
-		r.goneAt, r.why, r.request, r.denied, r.exists = time.Now(), *dec.DeadRobot, dec.RequestID, false, false
+		// Its waiting keys are marked by now, so whatever is bound after this moment came after it. That is asked about, since somebody may
+		// have mended it, but once: a producer that goes on with a wrong robotCode would spend two calls on each few keys.
+		r.goneAt, r.why, r.request, r.denied, r.exists = time.Now(), *dec.DeadRobot, dec.RequestID, true, false
 	case dec.scope == upstream.RobotDead:
 		r.denied, r.exists = true, false
 	case dec.Answered:
@@ -164,6 +166,17 @@ func (v *visit) warn() bool {
 	first := !v.robot.warned
 	v.robot.warned = true
 	return first
+}
+
+// sayGone is true when it is to be logged that the robot does not exist: at first, and now and then as keys keep coming.
+func (v *visit) sayGone(now time.Time) bool {
+	v.all.mu.Lock()
+	defer v.all.mu.Unlock()
+	if !v.robot.said.IsZero() && now.Sub(v.robot.said) < sayAgain {
+		return false
+	}
+	v.robot.said = now
+	return true
 }
 
 // robotGone has the batch die of what was said of its robot.
@@ -195,17 +208,30 @@ func suspect(verdicts []upstream.Verdict) bool {
 }
 
 // reportRobot logs what a person should hear of a robot.
-func (r *run) reportRobot(b *flow.Batch, dec decision, answer upstream.Answer) {
+func (r *run) reportRobot(b *flow.Batch, dec decision, answer upstream.Answer, e *upstream.Error) {
 	about := []zap.Field{zap.String("app", r.app.Name), zap.String("robot", b.RobotCode), zap.Int("keys", b.Cut)}
 	switch {
 	case dec.DeadRobot != nil:
+		if !r.visit.sayGone(time.Now()) {
+			return
+		}
 		r.deps.Log.Error("there is no such robot, two calls said: all of its waiting keys are dead letters, to be replayed when that is mended",
 			append(about, zap.String("code", dec.DeadRobot.Code), zap.String("hint", dec.hint), zap.String("request_id", dec.RequestID))...)
-	case dec.Answered && len(answer.Failed) == b.Cut:
-		verdicts := answer.Verdicts(b.Called())
-		if suspect(verdicts) && r.visit.warn() {
-			r.deps.Log.Warn("every key of a call was refused for what a wrong robotCode would explain: are they this robot's?",
-				append(about, zap.String("code", verdicts[0].Code), zap.String("hint", verdicts[0].Hint))...)
+	case e == nil && len(answer.Failed) == b.Cut:
+		if verdicts := answer.Verdicts(b.Called()); suspect(verdicts) {
+			r.reportSuspect("every key of a call was refused for what a wrong robotCode would explain: are they this robot's?", verdicts[0], about)
 		}
+	case e != nil && b.Cut == 1:
+		// A service that fails whole calls says it of several keys also where one of them is meant.
+		if v := e.Verdict(1); v.RobotSuspect && v.Scope == upstream.KeyDead && r.app.lore.noneGood(b.RobotCode) {
+			r.reportSuspect("no key of the robot was recalled, and those asked were refused for what a wrong robotCode would explain: are they this robot's?",
+				v, about)
+		}
+	}
+}
+
+func (r *run) reportSuspect(what string, v upstream.Verdict, about []zap.Field) {
+	if r.visit.warn() {
+		r.deps.Log.Warn(what, append(about, zap.String("code", v.Code), zap.String("hint", v.Hint))...)
 	}
 }

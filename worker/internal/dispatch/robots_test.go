@@ -166,6 +166,30 @@ func TestARobotIsAskedAgainForNewKeys(t *testing.T) {
 	})
 }
 
+// TestARobotThatStaysAwayCostsACall for each batch that comes later, and a line in the log now and then.
+func TestARobotThatStaysAwayCostsACall(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb, nil)
+		logged, logs := observer.New(zap.ErrorLevel)
+		b.deps.Log = zap.New(logged)
+		b.service.answer = func(int, fakeCall) (upstream.Answer, error) {
+			return upstream.Answer{}, serviceError(400, upstream.CodeNoSuchRobot)
+		}
+		const later = 5
+		for i := range 1 + later {
+			b.admitKeys("robot", fmt.Sprintf("key %d", i))
+			b.runAll()
+		}
+		if n := len(b.service.seen()); n != 2+later {
+			t.Errorf("%d calls for %d keys that came one after the other", n, 1+later)
+		}
+		if n := logs.Len(); n != 1 {
+			t.Errorf("%d lines", n)
+		}
+	})
+}
+
 // TestOddAnswersKillNoGoodRobot: one answer, at the start or later, or several of calls that were under way together, confirm nothing.
 func TestOddAnswersKillNoGoodRobot(t *testing.T) {
 	t.Parallel()
@@ -197,22 +221,43 @@ func TestOddAnswersKillNoGoodRobot(t *testing.T) {
 // TestSuspicionIsSaid: keys of another robot die one by one, which is right; somebody should look at the robotCode.
 func TestSuspicionIsSaid(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb, nil)
-		logged, logs := observer.New(zap.WarnLevel)
-		b.deps.Log = zap.New(logged)
-		b.service.answer = func(_ int, c fakeCall) (upstream.Answer, error) {
-			failed := map[string]string{}
-			for _, k := range c.keys {
-				failed[k] = "not.allowed.robotCode"
+	const code = "not.allowed.robotCode"
+	refuse := func(failed map[string]string, keys []string) upstream.Answer {
+		for _, k := range keys {
+			failed[k] = code
+		}
+		return upstream.Answer{Failed: failed}
+	}
+	for name, c := range map[string]struct {
+		answer func(n int, c fakeCall) (upstream.Answer, error)
+		said   int
+	}{
+		"of single keys": {func(_ int, c fakeCall) (upstream.Answer, error) { return refuse(map[string]string{}, c.keys), nil }, 1},
+		"of whole calls": {func(int, fakeCall) (upstream.Answer, error) { return upstream.Answer{}, serviceError(400, code) }, 1},
+		"of few keys among many, and of whole calls": {func(_ int, c fakeCall) (upstream.Answer, error) {
+			for _, bad := range []string{"k003", "k021", "k045", "k066", "k088", "k110", "k133", "k155"} {
+				if slices.Contains(c.keys, bad) {
+					return upstream.Answer{}, serviceError(400, code)
+				}
 			}
-			return upstream.Answer{Failed: failed}, nil
-		}
-		newCrowd(b, 200).all()
-		if entries := logs.All(); len(entries) != 1 || entries[0].ContextMap()["code"] != "not.allowed.robotCode" || b.states(200)[flow.Dead] != 200 {
-			t.Errorf("logged %v; %v", entries, b.states(200))
-		}
-	})
+			return allRecalled(c.keys), nil
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+				b := setup(t, rdb, nil)
+				logged, logs := observer.New(zap.WarnLevel)
+				b.deps.Log = zap.New(logged)
+				b.service.answer = c.answer
+				newCrowd(b, 200).all()
+				entries := logs.All()
+				if len(entries) != c.said || c.said > 0 && (entries[0].ContextMap()["code"] != code || b.states(200)[flow.Dead] != 200) {
+					t.Errorf("logged %v; %v", entries, b.states(200))
+				}
+			})
+		})
+	}
 }
 
 func TestRobotsAreForgottenWhenTheyAreTooMany(t *testing.T) {

@@ -56,10 +56,10 @@ func TestWhatIsToldOfHolds(t *testing.T) {
 		b.admit(100)
 		b.runAll()
 		said("the app is held: no call is made until this is mended; the keys wait")
-		b.admitFor("good", 60)
+		b.admitKeys("good", names(60)...)
 		release("")
 		said("a call was answered as it should: the app goes on, and robots of it stay on hold (recall status names them)")
-		b.admitFor("other", 60)
+		b.admitKeys("other", names(60)...)
 		b.runAll()
 		said()
 		mended.Store(true)
@@ -102,9 +102,9 @@ func TestAHeldRobotIsTold(t *testing.T) {
 	})
 }
 
-func (b *bundle) admitFor(robot string, n int) {
+func (b *bundle) admitKeys(robot string, keys ...string) {
 	b.t.Helper()
-	if _, _, err := b.store.Admit(context.Background(), keystore.Admission{RobotCode: robot, Keys: names(n), Class: flow.Urgent}); err != nil {
+	if _, _, err := b.store.Admit(context.Background(), keystore.Admission{RobotCode: robot, Keys: keys, Class: flow.Urgent}); err != nil {
 		b.t.Fatal(err)
 	}
 }
