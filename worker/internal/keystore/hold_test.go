@@ -113,10 +113,10 @@ func TestProbeOfAnotherRobot(t *testing.T) {
 		d, batch := b.next(t)
 		b.admit(t, Admission{RobotCode: "good", Keys: testKeys(100, 100), Class: flow.Default})
 		b.settle(t, d, batch, deniedFor(20, time.Minute))
-		if st := b.status(t); st.Hold == nil || b.heldRobots(t)["bad"] != time.Minute {
+		if st := b.status(t); st.Hold == nil || st.Hold.NextProbe.Sub(*b.clock) != time.Second || b.heldRobots(t)["bad"] != time.Minute {
 			t.Fatalf("%+v, %+v", st.Hold, st.Robots)
 		}
-		b.advance(time.Minute)
+		b.advance(time.Second)
 		d, batch = b.next(t)
 		if batch.RobotCode != "good" {
 			t.Fatalf("the probe is of %s", batch.RobotCode)
@@ -141,6 +141,30 @@ func TestProbeOfAnotherRobot(t *testing.T) {
 		b.settle(t, d, batch, recalled(20))
 		if len(b.heldRobots(t)) != 0 {
 			t.Errorf("%v", b.heldRobots(t))
+		}
+		b.check(t)
+	})
+}
+
+// Where another robot may not call either, the probes go on as with one robot.
+func TestNoRobotMayCall(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots = 2
+		for i, robot := range []string{"one", "two", "three"} {
+			b.admit(t, Admission{RobotCode: robot, Keys: testKeys(1000*i, 100)})
+		}
+		d, batch := b.next(t)
+		b.settle(t, d, batch, deniedFor(20, time.Minute))
+		calls := 1
+		for _, want := range []time.Duration{time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute} {
+			if left := b.status(t).Hold.NextProbe.Sub(*b.clock); left != want {
+				t.Fatalf("after %d calls the next probe is in %v, not %v", calls, left, want)
+			}
+			b.advance(want)
+			d, batch = b.next(t)
+			b.settle(t, d, batch, deniedFor(20, time.Minute))
+			calls++
 		}
 		b.check(t)
 	})

@@ -82,6 +82,27 @@ local function others_may(s)
   return v[1] and tonumber(v[1]) ~= s.rid and tonumber(v[2]) > s.at
 end
 
+-- Whether keys of another robot wait that is not held, and may be called for this month.
+local function another_waits(rid)
+  for class = 0, 2 do
+    if may_call(class) then
+      for _, other in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, 9)) do
+        if tonumber(other) ~= rid and not held_robot(other) then return true end
+      end
+    end
+  end
+  return false
+end
+
+-- Where it may be the robot alone that is refused, and another one waits, its call says which: the first probe goes soon, lest all
+-- robots rest for one. The next one goes when the first would have gone else.
+local SOON = 1000
+local function probe_soon(first)
+  if first <= SOON then return end
+  meta.held = now + SOON
+  call('HSET', KEYS[1], 'hold_every', int(floor(first / 2)), 'hold_until', int(meta.held))
+end
+
 -- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, that this very script run said something new,
 -- and whether of the robot alone.
 local function hold(s, code, message, first, perhaps_robot)
@@ -90,8 +111,12 @@ local function hold(s, code, message, first, perhaps_robot)
   if robot then
     news = hold_robot(s, code, message, first)
   else
+    local held = meta.held > 0
     news, every = hold_app(s, code, message, first)
-    if perhaps_robot and every then mark_robot(s, code, message, every) end
+    if perhaps_robot and every then
+      mark_robot(s, code, message, every)
+      if not held and another_waits(s.rid) then probe_soon(first) end
+    end
   end
   if news then call('HSET', KEYS[1], 'hold_told', int(now_us) .. (robot and ' robot' or ' app')) end
 end
