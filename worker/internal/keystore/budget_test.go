@@ -236,6 +236,57 @@ func TestRestOfABatchAtTheLimit(t *testing.T) {
 	})
 }
 
+// TestCompanyAndTheReserve: keys join a call for as long as the month's calls are there for their class; and what is kept for urgent keys is for
+// no search among others.
+func TestCompanyAndTheReserve(t *testing.T) {
+	t.Parallel()
+	const reserve = 5
+	for name, c := range map[string]struct {
+		left            int // calls before the reserve, the first one included
+		bound           flow.Class
+		urgent, others  int // that wait when the call fails
+		fresh           int // that join the next one
+		status          Status
+		used, stillWait int
+	}{
+		"all may":                   {left: 3, bound: flow.Urgent, urgent: 5, others: 30, fresh: 15, status: StatusBatch, used: 2, stillWait: 20},
+		"urgent ones may":           {left: 1, bound: flow.Urgent, urgent: 5, others: 30, fresh: 5, status: StatusBatch, used: 2, stillWait: 30},
+		"none waits that may":       {left: 1, bound: flow.Urgent, others: 30, status: StatusBatch, used: 2, stillWait: 30},
+		"a search among others":     {left: 1, bound: flow.Bulk, others: 30, status: StatusIdle, used: 1, stillWait: 35},
+		"urgent ones take it along": {left: 1, bound: flow.Bulk, urgent: 5, others: 30, fresh: 5, status: StatusBatch, used: 2, stillWait: 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, b *bundle) {
+				b.budgeted(c.left+reserve, reserve)
+				b.params.Slots, b.params.SlotsCap = 1, 1
+				b.admit(t, Admission{Keys: testKeys(0, 20), Class: c.bound})
+				slot, batch := b.next(t)
+				if c.urgent > 0 {
+					b.admit(t, Admission{Keys: testKeys(100, c.urgent), Class: flow.Urgent})
+				}
+				b.admit(t, Admission{Keys: testKeys(200, c.others), Class: flow.Bulk})
+				o := paid(20)
+				for i := range 5 {
+					o.Outcomes[i].Fate = flow.FateKeep
+				}
+				o.Next, o.Cut, o.Fill = flow.NextCall, 2, 18
+				r := b.settle(t, slot, batch, o)
+				if r.Status != c.status {
+					t.Fatalf("%s", r.Status)
+				}
+				if r.Status == StatusBatch && (len(r.Batch.Keys) != c.fresh+5 || r.Batch.Cut != c.fresh+2) {
+					t.Errorf("%d keys, %d of them called", len(r.Batch.Keys), r.Batch.Cut)
+				}
+				if st := b.status(t); st.Budget.Used != c.used || st.Total.Waiting != int64(c.stillWait) {
+					t.Errorf("%d calls used, %d keys wait", st.Budget.Used, st.Total.Waiting)
+				}
+				b.check(t)
+			})
+		})
+	}
+}
+
 func TestReleaseLiftsTheLimitUntilTheMonthTurns(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
