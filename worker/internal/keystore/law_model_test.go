@@ -365,11 +365,14 @@ func (m *lawModel) checkBatch(c *recount, e lawEvent, changes bool) {
 	}
 }
 
-// deliver notes letters as drained and gives their names.
+// deliver notes letters as drained and gives their names. The queue takes each once.
 func (m *lawModel) deliver(letters []Letter) (ids []string) {
 	for _, l := range letters {
 		ids = append(ids, l.ID)
-		m.letters = append(m.letters, l)
+		if !m.seen[l.ID] {
+			m.seen[l.ID] = true
+			m.letters = append(m.letters, l)
+		}
 	}
 	return ids
 }

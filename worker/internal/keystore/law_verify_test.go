@@ -41,7 +41,7 @@ func (w *lawWorld) verifySome(t *rapid.T) {
 		findings, want = append(findings, f), append(want, mine && (f.Recalled || k.amb))
 	}
 	var got []bool
-	w.step(t, e, func(ctx context.Context) (r *Reply, err error) {
+	w.once(t, e, func(ctx context.Context) (r *Reply, err error) {
 		r, got, err = w.verify(ctx, flow.Target{RobotCode: robotCode}, "verified", findings)
 		return r, err
 	})
