@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -22,7 +23,15 @@ import (
 	"dingrecall/worker/internal/redistest"
 )
 
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m)) }
+func TestMain(m *testing.M) {
+	// Of the law of the whole; what the command line says wins.
+	for name, value := range map[string]string{"rapid.checks": "20", "rapid.steps": "60"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(redistest.Main(m))
+}
 
 const (
 	appName = "main"
