@@ -293,6 +293,7 @@ func TestReleaseLiftsTheLimitUntilTheMonthTurns(t *testing.T) {
 		b.budgeted(1, 0)
 		d, batch := b.start(t, 0, 100)
 		b.settle(t, d, batch, paid(20))
+		b.nobodyCalls(t)
 		budget := b.params.Budget
 		b.params.Budget = Budget{} // as whoever releases has it
 		released, r, err := b.Release(context.Background(), "")

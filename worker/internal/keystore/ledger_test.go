@@ -320,17 +320,27 @@ func TestNumbersThatRunOut(t *testing.T) {
 		if len(texts) != 2 || texts[""] != 3 { // the 4,000th reason has its text, the others share their code
 			t.Errorf("messages %v", texts)
 		}
+		if n, err := b.rdb.HGet(ctx, meta, "reason").Int(); err != nil || n != 4001 {
+			t.Errorf("%d reasons are numbered, %v", n, err)
+		}
 		for _, l := range b.letters(t) {
 			if l.Reason.Message == "" {
 				t.Errorf("a letter without its message: %+v", l)
 			}
 		}
-		if err := b.rdb.HSet(ctx, meta, "reason", 5000).Err(); err != nil {
+		if err := b.rdb.HSet(ctx, meta, "reason", 4999).Err(); err != nil {
 			t.Fatal(err)
 		}
+		_, r = b.admit(t, Admission{Keys: testKeys(19, 1)})
+		d, batch := b.attachFirst(t, r)
+		b.settle(t, d, batch, flow.Settlement{Outcomes: all(1, flow.Outcome{Fate: flow.FateDead, Code: "the last code", Message: "m"}), Next: flow.NextClaim})
+		if rec := b.lookup(t, testKey(19))[0]; rec.Code != "the last code" {
+			t.Errorf("the last reason: %+v", rec)
+		}
+		b.letters(t)
 		_, r = b.admit(t, Admission{Keys: testKeys(20, 1)})
-		last, batch := b.attachFirst(t, r)
-		b.settle(t, last, batch, flow.Settlement{Outcomes: all(1, flow.Outcome{Fate: flow.FateDead, Code: "a code that is new", Message: "m"}), Next: flow.NextClaim})
+		d, batch = b.attachFirst(t, r)
+		b.settle(t, d, batch, flow.Settlement{Outcomes: all(1, flow.Outcome{Fate: flow.FateDead, Code: "a code that is new", Message: "m"}), Next: flow.NextClaim})
 		if rec := b.lookup(t, testKey(20))[0]; rec.State != flow.Dead || rec.Code != "" {
 			t.Errorf("a reason too many: %+v", rec)
 		}
