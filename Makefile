@@ -9,6 +9,7 @@ LDFLAGS   := -s -w $(if $(VERSION),-X dingrecall/cmd/internal/cli.releaseVersion
 TESTFLAGS ?=
 BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
+MUTANTS   ?= 150
 IMAGE     ?= recall:$(or $(VERSION),latest)
 
 # Pinned here and not in go.mod: the linter's modules are no part of the program's.
@@ -22,7 +23,7 @@ SPEED     := examples/speed
 DEMO      := build/demo
 DEMO_RATE ?= 50
 
-.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench compare economy fuzz docker clean
+.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench compare economy mutate fuzz docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +84,9 @@ compare: need-redis ## speed beside other ways to recall keys through a queue, o
 
 economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or two
 	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
+mutate: need-redis ## breaks the scripts of the key store in MUTANTS=150 small ways: a test has to fail each time; some twenty minutes
+	$(GO) run ./worker/internal/keystore/mutate -n $(MUTANTS)
 
 fuzz: ## every fuzz target for FUZZTIME=1m
 	@set -eo pipefail; git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' | while IFS=: read -r file func; do \

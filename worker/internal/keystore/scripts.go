@@ -9,7 +9,10 @@ import (
 )
 
 //go:embed scripts
-var sources embed.FS
+var embedded embed.FS
+
+// sources is where the scripts are read from; only mutant_test.go puts another in its place.
+var sources fs.FS = embedded
 
 var (
 	base, library = readLibrary()
@@ -50,7 +53,7 @@ func script(name string) *redis.Script {
 
 // mustRead reads an embedded file: one that is missing is a broken build, found by the first test.
 func mustRead(path string) string {
-	b, err := sources.ReadFile(path)
+	b, err := fs.ReadFile(sources, path)
 	if err != nil {
 		panic("keystore: " + err.Error())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	goflag "flag"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -16,6 +17,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if err := useMutant(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(doesNotLoad)
+	}
 	// Of the law test; what the command line says wins.
 	for name, value := range map[string]string{"rapid.checks": "15", "rapid.steps": "60"} {
 		if err := goflag.Set(name, value); err != nil {
