@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dingrecall/worker/internal/proctest"
 )
 
 // Redis dies under load and comes back with what it had written; the workers are not restarted.
@@ -44,19 +46,19 @@ func TestCutConnectionsToRedisLoseNothing(t *testing.T) {
 	t.Parallel()
 	const n = 10_000
 	b := setup(t, settings{rate: 100, simArgs: []string{"--latency", "20ms"}})
-	p := newProxy(t, b.redis.Addr)
-	b.writeConfig(p.addr())
+	p := proctest.NewProxy(t, b.redis.Addr, 1)
+	b.writeConfig(p.Addr())
 	b.worker("worker 1")
 	b.worker("worker 2")
 	b.submit(n)
 	for i := range 6 {
 		b.untilCalled(int64((i + 1) * n / 20 / 10))
 		if i%2 == 1 {
-			p.swallow(true)
+			p.Behave(proctest.Manner{Deaf: true})
 			pauseFor(100 * time.Millisecond)
 		}
-		p.cut()
-		p.swallow(false)
+		p.Cut()
+		p.Behave(proctest.Manner{})
 	}
 	if c, err := b.total(); err != nil || c.Waiting == 0 {
 		t.Errorf("the work was over before the last cut: %+v, %v", c, err)
@@ -79,8 +81,8 @@ func TestServiceThatIsDownCostsNoKey(t *testing.T) {
 	first := b.worker("worker 1")
 	b.submit(n)
 	b.untilCalled(50)
-	b.sim.signal(syscall.SIGTERM)
-	if status := b.sim.status(20 * time.Second); status != 0 {
+	b.sim.Signal(syscall.SIGTERM)
+	if status := b.sim.Status(20 * time.Second); status != 0 {
 		t.Errorf("the simulator ended with status %d", status)
 	}
 	seen := b.recalled()
@@ -97,8 +99,8 @@ func TestServiceThatIsDownCostsNoKey(t *testing.T) {
 	if s := b.stats(); s.KeysRecalled < int64(n)-seen {
 		t.Errorf("%d keys were recalled before, and %d after", seen, s.KeysRecalled)
 	}
-	if ended := first.cmd.ProcessState; ended != nil {
-		t.Errorf("the worker has ended: %v", ended)
+	if first.Ended() {
+		t.Error("the worker has ended")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"dingrecall/upstream/simulator"
 	"dingrecall/worker"
+	"dingrecall/worker/internal/proctest"
 )
 
 const permissionCode = "Forbidden.AccessDenied.AccessTokenPermissionDenied"
@@ -20,7 +21,7 @@ func TestMissingPermissionCostsAFewCalls(t *testing.T) {
 	t.Parallel()
 	const n, probe = 100_000, 5 * time.Second
 	b := setup(t, settings{rate: 600, simArgs: []string{"--latency", "20ms", "--fault", "permission"}, worker: "  probeBase: 5s\n  probeMax: 10s\n"})
-	workers := []*process{b.worker("worker 1"), b.worker("worker 2")}
+	workers := []*proctest.Process{b.worker("worker 1"), b.worker("worker 2")}
 	began := time.Now()
 	b.submit(n)
 	b.untilHeld()
@@ -38,7 +39,7 @@ func TestMissingPermissionCostsAFewCalls(t *testing.T) {
 	}
 	said, lines := 0, ""
 	for _, w := range workers {
-		for line := range strings.Lines(w.out.String()) {
+		for line := range strings.Lines(w.Out.String()) {
 			if strings.Contains(line, "ERROR") {
 				said++
 				lines += line
@@ -78,8 +79,8 @@ func TestReleaseByCommand(t *testing.T) {
 		{[]string{"main"}, 0, "app main is not on hold: nothing to release"},
 	} {
 		p := run(t, "release", append([]string{"release", "-c", b.config}, c.args...)...)
-		if status := p.status(20 * time.Second); status != c.status || !strings.Contains(p.out.String(), c.says) {
-			t.Errorf("recall release %v ended with status %d: %s", c.args, status, p.out)
+		if status := p.Status(20 * time.Second); status != c.status || !strings.Contains(p.Out.String(), c.says) {
+			t.Errorf("recall release %v ended with status %d: %s", c.args, status, p.Out)
 		}
 	}
 	b.checkAllRecalled(n, b.untilSettled(n, 30*time.Second))

@@ -36,8 +36,8 @@ func TestTerminatedWorkerFinishesItsCalls(t *testing.T) {
 	b.submit(n)
 	b.untilCalled(150)
 	began := time.Now()
-	first.signal(syscall.SIGTERM)
-	if status := first.status(25 * time.Second); status != 0 {
+	first.Signal(syscall.SIGTERM)
+	if status := first.Status(25 * time.Second); status != 0 {
 		t.Errorf("the terminated worker ended with status %d", status)
 	}
 	took := time.Since(began)
@@ -62,7 +62,7 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 	b.submit(n)
 	b.untilCalled(n / 20 / 2)
 	killed := time.Now()
-	first.signal(syscall.SIGKILL)
+	first.Signal(syscall.SIGKILL)
 	before, err := b.total()
 	if err != nil || before.Waiting == 0 {
 		t.Fatalf("the work was over before: %+v, %v", before, err)

@@ -1,19 +1,14 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,132 +16,21 @@ import (
 
 	"dingrecall/upstream/simulator"
 	"dingrecall/worker"
+	"dingrecall/worker/internal/proctest"
 	"dingrecall/worker/internal/redistest"
 )
 
-var binary struct {
-	once sync.Once
-	dir  string
-	path string
-	err  error
-}
+func TestMain(m *testing.M) { os.Exit(proctest.Main(m)) }
 
-func TestMain(m *testing.M) {
-	code := redistest.Main(m)
-	if binary.dir != "" {
-		if err := os.RemoveAll(binary.dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
-}
-
-// recallBinary builds the program, once for all tests.
-func recallBinary(t *testing.T) string {
+// run starts the program.
+func run(t *testing.T, name string, args ...string) *proctest.Process {
 	t.Helper()
-	binary.once.Do(func() {
-		if binary.dir, binary.err = os.MkdirTemp("", "recall"); binary.err != nil {
-			return
-		}
-		binary.path = filepath.Join(binary.dir, "recall")
-		out, err := exec.Command("go", "build", "-o", binary.path, "dingrecall/cmd/recall").CombinedOutput()
-		if err != nil {
-			binary.err = fmt.Errorf("build the program: %w\n%s", err, out)
-		}
-	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
-	}
-	return binary.path
-}
-
-// process is one run of the program.
-type process struct {
-	t    *testing.T
-	name string
-	cmd  *exec.Cmd
-	out  *output
-	done chan struct{} // closed when it has ended
-}
-
-// output gathers what a process writes, to both streams.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// run starts the program. It ends with the test at the latest, and is then shown if the test failed.
-func run(t *testing.T, name string, args ...string) *process {
-	t.Helper()
-	p := &process{t: t, name: name, out: &output{}, done: make(chan struct{})}
-	p.cmd = exec.Command(recallBinary(t), args...)
-	p.cmd.Env = []string{"RECALL_APPS_MAIN_APP_SECRET=any", "HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	redistest.EndWithParent(p.cmd)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.cmd.Wait() // its status is read from ProcessState
-		close(p.done)
-	}()
-	t.Cleanup(func() {
-		p.signal(syscall.SIGKILL)
-		<-p.done
-		if t.Failed() {
-			t.Logf("%s wrote:\n%s", p.name, p.out)
-		}
-	})
-	return p
-}
-
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		p.t.Errorf("signal %s: %v", p.name, err)
-	}
-}
-
-// status waits until the process has ended, and gives its exit status.
-func (p *process) status(within time.Duration) int {
-	p.t.Helper()
-	timer := time.NewTimer(within)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-		return p.cmd.ProcessState.ExitCode()
-	case <-timer.C:
-		p.t.Fatalf("%s has not ended within %v", p.name, within)
-		return -1
-	}
+	return proctest.Run(t, name, proctest.Recall(t), []string{"RECALL_APPS_MAIN_APP_SECRET=any"}, args...)
 }
 
 func until(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("waited %v in vain until %s", within, what)
-		case <-tick.C:
-		}
-	}
+	proctest.Until(t, within, what, ok)
 }
 
 // bundle is a Redis, a simulator process and a configuration for the other processes.
@@ -156,7 +40,7 @@ type bundle struct {
 	rdb    *redis.Client
 	insp   *worker.Inspector
 	simURL string
-	sim    *process
+	sim    *proctest.Process
 	config string
 	dir    string
 	keys   []string // of the last file of keys
@@ -218,7 +102,7 @@ func (b *bundle) startSimulator(addr string, args ...string) {
 	b.t.Helper()
 	b.sim = run(b.t, "simulate", append([]string{"simulate", "--addr", addr}, args...)...)
 	until(b.t, 20*time.Second, "the simulator says where it is", func() bool {
-		m := simulatorAt.FindStringSubmatch(b.sim.out.String())
+		m := simulatorAt.FindStringSubmatch(b.sim.Out.String())
 		if m == nil {
 			return false
 		}
@@ -228,10 +112,10 @@ func (b *bundle) startSimulator(addr string, args ...string) {
 }
 
 // worker starts a worker and waits until it says that it works.
-func (b *bundle) worker(name string) *process {
+func (b *bundle) worker(name string) *proctest.Process {
 	b.t.Helper()
 	p := run(b.t, name, "worker", "-c", b.config)
-	until(b.t, 20*time.Second, name+" has started", func() bool { return strings.Contains(p.out.String(), "worker started") })
+	until(b.t, 20*time.Second, name+" has started", func() bool { return strings.Contains(p.Out.String(), "worker started") })
 	return p
 }
 
@@ -255,7 +139,7 @@ func (b *bundle) keyFile(n int) string {
 func (b *bundle) submit(n int) {
 	b.t.Helper()
 	p := run(b.t, "submit", "submit", b.keyFile(n), "-c", b.config, "--incident", "storm")
-	if status := p.status(time.Minute); status != 0 {
+	if status := p.Status(time.Minute); status != 0 {
 		b.t.Fatalf("recall submit ended with status %d", status)
 	}
 }

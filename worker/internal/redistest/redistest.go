@@ -168,6 +168,9 @@ func (s *Server) waitUntilUp() error {
 // Kill ends the server at once, as a crash would.
 func (s *Server) Kill() error { return s.cmd.Process.Kill() }
 
+// Dir is where the server writes.
+func (s *Server) Dir() string { return s.dir }
+
 // Restart starts the server again after Kill, on the same port and with what it had written.
 func (s *Server) Restart() error {
 	_ = s.cmd.Wait() // it was killed: that is no news
