@@ -10,6 +10,8 @@ TESTFLAGS ?=
 BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
 MUTANTS   ?= 150
+CHAOS_TIME ?= 5m
+CHAOS_SEED ?= 0
 IMAGE     ?= recall:$(or $(VERSION),latest)
 
 # Pinned here and not in go.mod: the linter's modules are no part of the program's.
@@ -23,7 +25,7 @@ SPEED     := examples/speed
 DEMO      := build/demo
 DEMO_RATE ?= 50
 
-.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench compare economy mutate fuzz docker clean
+.PHONY: help build demo test test-fast test-foreign need-redis need-cc vet lint fmt fmt-check tidy-check bench compare economy chaos mutate fuzz docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +89,11 @@ economy: ## calls and keys saved in simulated incidents, held to their goals; th
 
 mutate: need-redis ## breaks the scripts of the key store in MUTANTS=150 small ways: a test has to fail each time; some twenty minutes
 	$(GO) run ./worker/internal/keystore/mutate -n $(MUTANTS)
+
+# Most of it is waiting. A seed repeats a run: the same faults, at the same moments, in the same manner.
+chaos: need-redis ## break things under load for CHAOS_TIME=5m, CHAOS_SEED=0 (another each time), and hold what became of each key against a ledger
+	@set -o pipefail; $(GO) test -count=1 -timeout 24h ./worker/chaos -v -run TestChaos -duration $(CHAOS_TIME) -seed $(CHAOS_SEED) | \
+		grep -vE '^(=== |PASS$$|ok )|^ *--- PASS'; exit $${PIPESTATUS[0]}
 
 fuzz: ## every fuzz target for FUZZTIME=1m
 	@set -eo pipefail; git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' | while IFS=: read -r file func; do \

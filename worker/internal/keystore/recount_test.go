@@ -103,7 +103,7 @@ func (b *bundle) readRaw(t tb) *recount {
 	for _, full := range names {
 		n := strings.TrimPrefix(full, c.prefix)
 		switch {
-		case n == "days", n == "cancelled":
+		case n == "days", n == "cancelled", strings.HasPrefix(n, "token"):
 		case strings.HasPrefix(n, "w:"):
 			lists[n] = pipe.LRange(ctx, full, 0, -1)
 		case strings.HasPrefix(n, "d:"), strings.HasPrefix(n, "ready:"), n == "later", n == "calling":
