@@ -73,7 +73,7 @@ func newPipeline(cfg Config, deps Deps) (*pipeline, error) {
 			return nil, fmt.Errorf("app %q: %w", a.Name, err)
 		}
 	}
-	p.intake = intake.New(intake.Deps{AppOf: p.intakeStore, After: p.wakeups.after, Bury: p.queue.bury, Observer: m, Now: time.Now,
+	p.intake = intake.New(intake.Deps{AppOf: p.intakeStore, After: p.wakeups.after, Bury: p.queue.bury, Observer: m, Now: p.now,
 		Retention: cfg.DeadRetention})
 	p.dead = deadletter.NewHandler(deadletter.Deps{AppOf: p.deadStore, After: p.wakeups.after, Resubmit: p.resubmit, Now: p.redisNow,
 		Over: p.letterOver, Replayed: p.letterReplayed})
@@ -105,6 +105,9 @@ var shanghai = time.FixedZone("Asia/Shanghai", 8*3600)
 // register makes an app, and what others need to know of its settings, known to whoever inspects this Redis.
 func (p *pipeline) register(ctx context.Context, a *appState) error {
 	if err := a.store.Register(ctx); err != nil {
+		return err
+	}
+	if err := a.store.Sync(ctx); err != nil {
 		return err
 	}
 	return a.store.Tell(ctx, keystore.Settings{Rate: a.Rate, Slots: p.cfg.MaxSlots, Latency: a.latency.Average(), Calls: a.MonthlyCalls, Reserve: a.Reserve})
@@ -166,6 +169,10 @@ func (p *pipeline) deadStore(robotCode string) (string, deadletter.Store, bool) 
 	}
 	return "", nil, false
 }
+
+// now gives Redis's clock, which is the same for all workers: one whose own is wrong must not take what was just sent for something of the
+// future.
+func (p *pipeline) now() time.Time { return p.apps[p.cfg.Apps[0].Name].store.Now() }
 
 func (p *pipeline) redisNow(ctx context.Context) (time.Time, error) { return p.rdb.Time(ctx).Result() }
 

@@ -39,13 +39,23 @@ func (b Budget) arg(now time.Time) string {
 	return fmt.Sprintf("%d %d %d %d", b.Calls, b.Reserve, from.UnixMilli(), turns.UnixMilli())
 }
 
-// redisNow gives Redis's clock: every reply tells it, and before the first one ours has to do. A worker whose clock is wrong names
-// the wrong month once, and the script takes no month that its own clock is not in.
-func (s *Store) redisNow() time.Time {
+// Now gives Redis's clock, which all scripts go by: every reply tells it, and Sync.
+func (s *Store) Now() time.Time {
 	if s.now != nil {
 		return s.now()
 	}
-	return time.Now().Add(s.offset.ahead())
+	return s.offset.now()
+}
+
+// Sync asks Redis for its clock, so that Now is right before the first reply of a script.
+func (s *Store) Sync(ctx context.Context) error {
+	sent := time.Now()
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("key store of app %q: ask for the time: %w", s.app, err)
+	}
+	s.offset.local(now, sent, time.Now())
+	return nil
 }
 
 // Codes of holds that are the key store's own and not the service's.

@@ -45,9 +45,13 @@ func (o *offset) local(redis, sent, received time.Time) time.Time {
 	return at
 }
 
-// ahead gives by how much Redis's clock is ahead of ours, 0 before the first exchange.
-func (o *offset) ahead() time.Duration {
+// now gives what Redis's clock shows: what it showed at the best exchange, and the time that has gone by since, which no setting of our
+// clock changes. Before the first exchange ours has to do.
+func (o *offset) now() time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.apart
+	if o.trip == 0 {
+		return time.Now()
+	}
+	return o.since.Add(o.apart).Add(time.Since(o.since)).Round(0)
 }

@@ -26,6 +26,20 @@ func TestOffsetTrustsTheShortestExchange(t *testing.T) {
 	}
 }
 
+func TestOffsetTellsRedisTime(t *testing.T) {
+	t.Parallel()
+	var o offset
+	if d := time.Since(o.now()); d < 0 || d > time.Minute {
+		t.Errorf("before the first exchange: off by %v", d)
+	}
+	const apart = -time.Hour
+	sent := time.Now()
+	o.local(sent.Add(apart).Round(0), sent, sent)
+	if d := time.Until(o.now().Add(-apart)); d > time.Millisecond || d < -time.Minute {
+		t.Errorf("off by %v", d)
+	}
+}
+
 func TestOffsetFollowsAClockThatWasSet(t *testing.T) {
 	t.Parallel()
 	ours := time.Now()

@@ -91,7 +91,7 @@ func (s *Store) run(ctx context.Context, what string, sc *redis.Script, args ...
 func (s *Store) scriptArgs() []any {
 	p := s.params()
 	return []any{s.clockArg(), p.Slots, p.SlotsCap, p.Linger.Milliseconds(), int64(p.Life / time.Second), int64(p.LedgerTTL / time.Second),
-		p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds(), p.Budget.arg(s.redisNow())}
+		p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds(), p.Budget.arg(s.Now())}
 }
 
 func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ...any) (*Reply, error) {
