@@ -22,9 +22,6 @@ const (
 	// is kept for 10 s, and the lease of its tasks for 30 s: so whoever has not been heard of for these 10 s and 22 more has lost its
 	// lease by its own clock too, and has let go of the task, unless it was stopped; then fencing keeps its late result out.
 	goneAfter = 22 * time.Second
-	// doubtAfter is how long nobody may have owned a task before other slots are woken: those of a dead worker no longer count as being
-	// at work after a few seconds, but while none is left that works, nobody would notice.
-	doubtAfter = 2 * watchEvery
 )
 
 // orphans finds tasks that are active while no worker says that it works on them. asynq does that too, by the time of its leases,
@@ -33,7 +30,6 @@ const (
 // found.
 type orphans struct {
 	look  func(ctx context.Context) (active []*asynq.TaskInfo, owned map[string]bool, err error)
-	stir  func(ctx context.Context, t *asynq.TaskInfo) error
 	adopt func(ctx context.Context, t *asynq.TaskInfo) error
 	now   func() time.Time
 
@@ -43,8 +39,8 @@ type orphans struct {
 
 // ownerless is a task that nobody owns.
 type ownerless struct {
-	since            time.Time
-	stirred, adopted bool
+	since   time.Time
+	adopted bool
 }
 
 // watch looks once. A look that failed, or that comes late, forgets what was seen before: workers could not be heard then.
@@ -78,27 +74,22 @@ func (o *orphans) watch(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// act does what is due for a task that nobody owns, each once.
+// act takes over a task that nobody has owned for long enough, once.
 func (o *orphans) act(ctx context.Context, t *asynq.TaskInfo, s *ownerless, now time.Time) error {
-	if !s.stirred && now.Sub(s.since) >= doubtAfter {
-		if err := o.stir(ctx, t); err != nil {
-			return err
-		}
-		s.stirred = true
+	if s.adopted || now.Sub(s.since) < goneAfter {
+		return nil
 	}
-	if !s.adopted && now.Sub(s.since) >= goneAfter {
-		if err := o.adopt(ctx, t); err != nil {
-			return err
-		}
-		s.adopted = true
+	if err := o.adopt(ctx, t); err != nil {
+		return err
 	}
+	s.adopted = true
 	return nil
 }
 
 func newOrphans(p *pipeline) *orphans {
 	insp := asynq.NewInspectorFromRedisClient(p.rdb)
 	return &orphans{look: func(context.Context) ([]*asynq.TaskInfo, map[string]bool, error) { return lookForOwners(insp) },
-		stir: p.stir, adopt: p.adopt, now: time.Now}
+		adopt: p.adopt, now: time.Now}
 }
 
 // lookForOwners gives the active tasks of all our queues, and which of them some worker says it works on. The tasks are read first:
@@ -155,16 +146,21 @@ func (p *pipeline) adopt(ctx context.Context, t *asynq.TaskInfo) error {
 	return nil // alarms and reconciles come again by themselves; a replay is asked for again by asynq
 }
 
-// stir wakes other slots of an app one of whose slots seems to have lost its worker.
-func (p *pipeline) stir(ctx context.Context, t *asynq.TaskInfo) error {
-	if t.Type != tasks.TypeDispatch {
-		return nil
+// stallEvery is how often every worker looks for apps whose calls hang while keys wait.
+const stallEvery = 500 * time.Millisecond
+
+// unstall wakes slots of the apps whose calls go on for longer than they should. Their worker may be dead: its slots are taken over
+// later, but the keys that wait behind them need not.
+func (p *pipeline) unstall(ctx context.Context) error {
+	var errs []error
+	for _, a := range p.apps {
+		stalled, err := a.store.Stalled(ctx)
+		if err == nil && stalled {
+			err = p.wake(ctx, a.Name)
+		}
+		errs = append(errs, err)
 	}
-	d, err := tasks.DecodeDispatch(t.Payload)
-	if err != nil {
-		return nil //nolint:nilerr // as in adoptDispatch
-	}
-	return p.wake(ctx, d.App)
+	return errors.Join(errs...)
 }
 
 func (p *pipeline) adoptDispatch(ctx context.Context, t *asynq.TaskInfo) error {

@@ -137,6 +137,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	w.metronomes = []*metronome{
 		newMetronome(deps.Log, "the reconcile could not be enqueued", reconcileEvery, p.beat),
 		newMetronome(deps.Log, "tasks of dead workers could not be looked for", watchEvery, newOrphans(p).watch),
+		newMetronome(deps.Log, "calls that hang could not be looked for", stallEvery, p.unstall),
 	}
 	return w, nil
 }

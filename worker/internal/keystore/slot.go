@@ -2,9 +2,12 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"dingrecall/worker/internal/flow"
 )
@@ -109,6 +112,23 @@ func (s *Store) Takeover(ctx context.Context, at flow.SlotRun) (*Reply, error) {
 // GiveUp is Takeover by the run itself, which has made so many calls of its batch that the month counts.
 func (s *Store) GiveUp(ctx context.Context, at flow.SlotRun, metered int) (*Reply, error) {
 	return s.step(ctx, "give up", takeoverScript, at.Slot, at.Generation, at.Run, metered)
+}
+
+// Stalled says whether keys wait while a call goes on for longer than it should: whoever makes it may be gone, and then nobody else
+// looks after the keys. Two reads.
+func (s *Store) Stalled(ctx context.Context) (bool, error) {
+	var oldest *redis.ZSliceCmd
+	var waiting *redis.StringCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		oldest = p.ZRangeWithScores(ctx, name(s.app, "calling"), 0, 0)
+		waiting = p.HGet(ctx, name(s.app, "meta"), "waiting")
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return false, fmt.Errorf("key store of app %q: look for calls that hang: %w", s.app, err)
+	}
+	n, calls := waiting.Val(), oldest.Val()
+	return n != "" && n != "0" && len(calls) > 0 && calls[0].Score <= float64(s.Now().Add(-s.params().stuck()).UnixMilli()), nil
 }
 
 // RunOf tells which generation and run a slot is at; both are 0 for a slot that was never used.

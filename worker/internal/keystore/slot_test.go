@@ -448,6 +448,13 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
 		b.params.Slots, b.params.SlotsCap = 2, 5
+		stalled := func(want bool) {
+			t.Helper()
+			if got, err := b.Stalled(context.Background()); err != nil || got != want {
+				t.Errorf("stalled: %v, %v", got, err)
+			}
+		}
+		stalled(false)
 		_, r := b.admit(t, Admission{Keys: testKeys(0, 200)})
 		if len(r.Due) != 2 {
 			t.Fatalf("due: %v", r.Due)
@@ -456,10 +463,15 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 		b.attach(t, one, 0)
 		held := b.attach(t, two, 0).Batch
 		b.advance(5*time.Second - time.Millisecond)
+		stalled(false)
 		if r = b.wake(t); len(r.Due) != 0 {
 			t.Fatalf("calls of less than 5 s do count: %v", r.Due)
 		}
+		b.params.Stuck = 4 * time.Second
+		stalled(true)
+		b.params.Stuck = 0
 		b.advance(time.Millisecond)
+		stalled(true)
 		if r = b.wake(t); len(r.Due) != 2 {
 			t.Fatalf("two in the place of those that hang: %v", r.Due)
 		}
@@ -491,6 +503,19 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 			t.Errorf("due: %v", r.Due)
 		}
 		b.check(t)
+	})
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Stuck = time.Second
+		_, r := b.admit(t, Admission{Keys: testKeys(0, 20)})
+		b.attach(t, r.Due[0], 0)
+		b.advance(2 * time.Second)
+		if got, err := b.Stalled(context.Background()); err != nil || got {
+			t.Errorf("nobody waits, and it is stalled: %v, %v", got, err)
+		}
+		b.admit(t, Admission{Keys: testKeys(20, 1), Class: 0})
+		if r = b.wake(t); len(r.Due) == 0 {
+			t.Error("a call of a second keeps others waiting")
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ type Params struct {
 	Letter    int           // keys in one dead letter at most
 	ProbeMax  time.Duration // the longest time between two probes of a held app
 	Budget    Budget        // of the calendar month; the zero value counts calls in no month
+	Stuck     time.Duration // a call that goes on for longer no longer keeps another from being made in its place; 0 = 5 s
 }
 
 // Validate tells what is wrong with the parameters.
@@ -33,8 +34,8 @@ func (p Params) Validate() error {
 	switch {
 	case p.Slots < 1 || p.Slots > 255 || p.SlotsCap < p.Slots || p.SlotsCap > 255:
 		return fmt.Errorf("slots must be 1 to 255 and at most the cap: %d, cap %d", p.Slots, p.SlotsCap)
-	case p.Linger < 0 || p.Interval < 0:
-		return errors.New("linger and interval must not be negative")
+	case p.Linger < 0 || p.Interval < 0 || p.Stuck < 0:
+		return errors.New("linger, interval and when a call is stuck must not be negative")
 	case p.Life < time.Second:
 		return fmt.Errorf("the window less the margin must be at least a second: %v", p.Life)
 	case p.LedgerTTL < 48*time.Hour:
@@ -48,6 +49,9 @@ func (p Params) Validate() error {
 	}
 	return p.Budget.Validate()
 }
+
+// stuck gives Stuck with its default.
+func (p Params) stuck() time.Duration { return cmp.Or(p.Stuck, 5*time.Second) }
 
 // Store is the key store of one app. It is safe for concurrent use.
 type Store struct {
@@ -91,7 +95,7 @@ func (s *Store) run(ctx context.Context, what string, sc *redis.Script, args ...
 func (s *Store) scriptArgs() []any {
 	p := s.params()
 	return []any{s.clockArg(), p.Slots, p.SlotsCap, p.Linger.Milliseconds(), int64(p.Life / time.Second), int64(p.LedgerTTL / time.Second),
-		p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds(), p.Budget.arg(s.Now())}
+		p.Interval.Microseconds(), p.Letter, p.ProbeMax.Milliseconds(), p.Budget.arg(s.Now()), p.stuck().Milliseconds()}
 }
 
 func (s *Store) step(ctx context.Context, what string, sc *redis.Script, args ...any) (*Reply, error) {

@@ -10,6 +10,7 @@
 -- ARGV[7]  time between two calls of the app, microseconds; 0 = no limit
 -- ARGV[8]  most keys of one dead letter         ARGV[9]  longest time between two probes of a held app, ms
 -- ARGV[10] the month's calls: see 5_budget.lua
+-- ARGV[11] how long a call keeps another from being made in its place, ms: see 6_slot.lua
 --
 -- Every reply is an array:
 --   1 status ('ok', 'batch', 'idle', 'due', 'held', 'stale', 'refused')
@@ -21,7 +22,7 @@ local P = string.sub(KEYS[1], 1, -5)
 local call, floor, char, byte, sub = redis.call, math.floor, string.char, string.byte, string.sub
 local FULL, DAY, BUCKET = 20, 86400, 300
 local WAITING, RECALLED, DEAD, CANCELLED = 1, 2, 3, 4
-local ARGS = 10
+local ARGS = 11
 
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]), tonumber(ARGV[1]) * 1000 end
@@ -35,6 +36,7 @@ local today = floor(now / (DAY * 1000))
 local max_slots, cap_slots = tonumber(ARGV[2]), tonumber(ARGV[3])
 local linger, life, ledger_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local interval, letter_size, probe_max = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local stuck_after = tonumber(ARGV[11])
 
 -- Numbers over 14 digits lose digits when Lua turns them into text by itself.
 local function int(n) return string.format('%.0f', n) end

@@ -11,19 +11,18 @@ local function load_slot(i)
   }
 end
 
--- A call that has gone on for this long (ms) no longer keeps others from being made: it hangs, or its worker is dead.
-local STUCK = 5000
+-- A call that goes on for longer than stuck_after no longer keeps others from being made: it hangs, or its worker is dead.
 local MOST_SLOTS = 255
 
 -- How many slots are not idle, wait out a backoff, have a call under way for too long.
 local tally = nil
 local function slots_now()
   tally = tally or { all = call('HLEN', P .. 'slots'), held = call('HLEN', P .. 'held'),
-    stuck = call('ZCOUNT', P .. 'calling', '-inf', int(now - STUCK)) }
+    stuck = call('ZCOUNT', P .. 'calling', '-inf', int(now - stuck_after)) }
   return tally
 end
 
-local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - STUCK end
+local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - stuck_after end
 
 local function set_calling(s)
   tally = nil
