@@ -136,6 +136,9 @@ func (p *pipeline) addApp(a App) error {
 	return nil
 }
 
+// lease is asynq's, of a task: while it lasts by Redis's clock, its run is left alone.
+const lease = 30 * time.Second
+
 // A call that takes four times as long as usual, within these bounds, has another made in its place: its worker may be dead. Should it
 // not be, there is one call more under way, within the rate.
 const leastStuck, mostStuck = time.Second, 5 * time.Second
@@ -144,7 +147,7 @@ func (s *appState) params(cfg Config) keystore.Params {
 	slots := s.latency.Slots(s.Rate, cfg.MaxSlots)
 	p := keystore.Params{Slots: slots, SlotsCap: min(255, 2*slots+4), Linger: cfg.Linger, Life: (cfg.Window - cfg.Margin).Truncate(time.Second),
 		LedgerTTL: cfg.LedgerRetention, Admit: cfg.AdmitAtOnce, Letter: letterKeys, ProbeMax: cfg.ProbeMax}
-	p.Stuck = min(mostStuck, max(leastStuck, 4*s.latency.Average()))
+	p.Lease, p.Stuck = lease, min(mostStuck, max(leastStuck, 4*s.latency.Average()))
 	p.Budget = keystore.Budget{Zone: s.Zone, Calls: s.MonthlyCalls, Reserve: s.Reserve}
 	if s.Rate > 0 {
 		p.Interval = time.Duration(pace * float64(time.Second) / s.Rate)

@@ -26,6 +26,7 @@
 //	a reply is lost        the client sends the script again: fenced, and answered as the first time
 //	a worker was paused    its run is no longer the slot's: refused, and nothing is changed
 //	an outbox not drained  the dead letters stay in it until somebody drains it, however often
+//	Redis forgets writes   a run that it has forgotten is fenced off, its keys are called again; see docs/reliability.md
 //	a worker's clock jumps nothing: the scripts go by Redis's clock
 //	Redis's goes back      keys of a day that is yet to come are found; permits and lingers are late by as much
 package keystore

@@ -519,6 +519,91 @@ func TestStuckCallsDoNotKeepOthersWaiting(t *testing.T) {
 	})
 }
 
+// A worker whose clock is wrong takes the tasks of others for forgotten and has the queue give them out again, while they are in a call.
+func TestCallUnderWayIsLeftToItsRun(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Lease = 30 * time.Second
+		d, batch := b.start(t, 0, 20)
+		if r := b.attach(t, d, 0); r.Status != StatusBatch || r.Batch.Run == batch.Run {
+			t.Fatalf("the same delivery, whose reply was lost: %+v", *r)
+		} else {
+			batch = r.Batch
+		}
+		for _, after := range []time.Duration{0, 30*time.Second - time.Millisecond} {
+			b.advance(after)
+			if r := b.attach(t, d, 1); r.Status != StatusRefused {
+				t.Fatalf("%v after the permit: %+v", after, *r)
+			}
+		}
+		restore := *b.clock
+		if r := b.settle(t, d, batch, flow.Settlement{Outcomes: all(20, flow.Outcome{Fate: flow.FateKeep}), Next: flow.NextHeld, Cut: 20}); r.Status != StatusHeld {
+			t.Fatalf("%+v", *r)
+		}
+		if r := b.attach(t, d, 1); r.Status != StatusBatch {
+			t.Errorf("a batch that waits for its next try: %+v", *r)
+		}
+		*b.clock = restore.Add(30 * time.Second)
+		if r := b.attach(t, d, 2); r.Status != StatusBatch {
+			t.Errorf("after the lease: %+v", *r)
+		}
+		b.check(t)
+	})
+}
+
+// Redis may come back without its last writes, while a worker is still in a call that it has forgotten. What that call came to must not
+// be taken for the outcome of another, which has the same number in the same slot. (miniredis cannot be set back.)
+func TestForgottenRunSettlesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBundle(redistest.Real(t))
+	_, r := b.admit(t, Admission{Keys: testKeys(0, 20), Class: flow.Bulk})
+	restore := b.remember(t)
+	d, forgotten := b.attachFirst(t, r)
+	restore()
+	b.advance(time.Millisecond)
+	b.admit(t, Admission{Keys: testKeys(100, 20), Class: flow.Urgent})
+	again := b.attach(t, d, 0).Batch
+	if again == nil || again.ID != forgotten.ID || again.Keys[0].Key == forgotten.Keys[0].Key {
+		t.Fatalf("the test needs another batch of the same number: %+v, %+v", forgotten, again)
+	}
+	if late := b.settle(t, d, forgotten, recalled(20)); late.Status != StatusRefused {
+		t.Errorf("%+v", *late)
+	}
+	if rec := b.lookup(t, again.Keys[0].Key)[0]; rec.State != flow.Bound {
+		t.Errorf("%+v", rec)
+	}
+	b.check(t)
+}
+
+// remember gives a function that puts back what is in the database now.
+func (b *bundle) remember(t tb) func() {
+	t.Helper()
+	ctx := context.Background()
+	names, err := b.rdb.Keys(ctx, "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dumps := map[string]string{}
+	ttls := map[string]time.Duration{}
+	for _, n := range names {
+		if dumps[n], err = b.rdb.Dump(ctx, n).Result(); err != nil {
+			t.Fatal(err)
+		}
+		ttls[n] = max(0, b.rdb.PTTL(ctx, n).Val())
+	}
+	return func() {
+		t.Helper()
+		if err := b.rdb.FlushDB(ctx).Err(); err != nil { // the database is this test's own
+			t.Fatal(err)
+		}
+		for n, dump := range dumps {
+			if err := b.rdb.Restore(ctx, n, ttls[n], dump).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // TestParkedKeysAndCompany: kept keys come first, parked ones behind them, and keys that waited in front of both, of which the next call
 // has no more than there is room for; sent twice, it is once.
 func TestParkedKeysAndCompany(t *testing.T) {

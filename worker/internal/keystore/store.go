@@ -27,6 +27,7 @@ type Params struct {
 	ProbeMax  time.Duration // the longest time between two probes of a held app
 	Budget    Budget        // of the calendar month; the zero value counts calls in no month
 	Stuck     time.Duration // a call that goes on for longer no longer keeps another from being made in its place; 0 = 5 s
+	Lease     time.Duration // for how long after its permit a call is left to the run that makes it, should the queue give its task out again; 0 = not
 }
 
 // Validate tells what is wrong with the parameters.

@@ -1,13 +1,14 @@
 -- attach.lua: the first step of every run of a dispatch task. Twice by one delivery: a new run, the old one is fenced off.
 --
--- ARGV (after those of 0_base.lua): slot; generation; retry count of the task, as asynq tells it.
--- Status: 'stale' (another generation, or nothing owed), 'refused' (a delivery older than one already seen),
+-- ARGV (after those of 0_base.lua): slot; generation; retry count of the task, as asynq tells it; for how long after its permit a call is left
+--   to its run, ms, 0 = not at all.
+-- Status: 'stale' (another generation, or nothing owed), 'refused' (a delivery older than one already seen, or of a task that is at work),
 --   'batch' (what an earlier run left bound, or newly claimed), 'idle', 'due', 'held' (a batch is bound, and the app has a long
 --   rest before it; adds its length, ms).
 
 promote()
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
-local gen, retry = tonumber(ARGV[ARGS + 2]), tonumber(ARGV[ARGS + 3])
+local gen, retry, lease = tonumber(ARGV[ARGS + 2]), tonumber(ARGV[ARGS + 3]), tonumber(ARGV[ARGS + 4])
 if s.state == 'idle' or s.gen ~= gen then
   wake()
   return reply('stale')
@@ -16,7 +17,15 @@ if retry < s.retry then
   wake()
   return reply('refused')
 end
-s.run, s.retry = s.run + 1, retry
+-- asynq gives a task out again when its lease is over by the clock of whichever worker looks, which may be wrong: then its run is alive and in a
+-- call. Who is really gone is taken over, which makes the slot due.
+if lease > 0 and retry > s.retry and s.state == 'running' and s.at / 1000 > now - lease then
+  wake()
+  return reply('refused')
+end
+-- Never a number that was given before, also where Redis came back with an older state (a power failure, a failover) and gives batches the
+-- numbers once more that it has forgotten: a worker that still has one of those would settle another's keys by it.
+s.run, s.retry = math.max(s.run + 1, now), retry
 set_state(s, 'running')
 if s.batch == 0 then return go_on(s) end
 
