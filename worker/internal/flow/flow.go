@@ -84,7 +84,7 @@ type Batch struct {
 	Note         string // what dispatch wants to remember between two tries; opaque to the key store
 	Keys         []BoundKey
 	Wait         time.Duration // from the moment of the script until the call's permit
-	LastOK       time.Time     // when the app last had a key recalled; zero if never
+	LastOK       time.Time     // when the call began that was the app's last to recall a key; zero if none did
 }
 
 // Called gives the keys that the next call carries.

@@ -604,6 +604,26 @@ func (b *bundle) remember(t tb) func() {
 	}
 }
 
+// Whether others succeed while a batch fails is told by calls that began after its failure, not by those that were merely answered after it.
+func TestLastOKIsWhenTheCallBegan(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		d, batch := b.start(t, 0, 60)
+		if !batch.LastOK.IsZero() {
+			t.Errorf("nothing was recalled yet: %v", batch.LastOK)
+		}
+		for range 2 {
+			began := *b.clock
+			b.advance(time.Second)
+			r := b.settle(t, d, batch, recalled(20))
+			if r.Status != StatusBatch || !r.Batch.LastOK.Equal(began) {
+				t.Fatalf("%+v; the last good call began at %v", *r, began)
+			}
+			batch = r.Batch
+		}
+	})
+}
+
 // TestParkedKeysAndCompany: kept keys come first, parked ones behind them, and keys that waited in front of both, of which the next call
 // has no more than there is room for; sent twice, it is once.
 func TestParkedKeysAndCompany(t *testing.T) {

@@ -108,7 +108,7 @@ for _, item in ipairs(parked) do kept.add(item.day, record(WAITING, item, item.d
 give_back(s.rid, back)
 for inc, n in pairs(recalled) do
   count(s.rid, inc, 'r', n)
-  meta.ok_at = now
+  meta.ok_from = floor(s.at / 1000)
   call('HSET', KEYS[1], 'ok_at', int(now), 'ok_rid', s.rid, 'ok_from', int(s.at))
 end
 if settled then remember_call(s.batch, request) end

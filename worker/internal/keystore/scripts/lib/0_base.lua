@@ -44,12 +44,12 @@ local function int(n) return string.format('%.0f', n) end
 -- What nearly every script needs of the app's own hash, read in one go. Whoever writes a field there sets it here as well.
 local meta
 do
-  local v = call('HMGET', KEYS[1], 'waiting', 'hold_code', 'hold_until', 'ok_at', 'tat', 'pace', 'stale',
+  local v = call('HMGET', KEYS[1], 'waiting', 'hold_code', 'hold_until', 'ok_from', 'tat', 'pace', 'stale',
     'hold_probing', 'heldrobots')
   meta = {
     waiting = tonumber(v[1] or 0),               -- keys that wait for their turn (not those that wait for later)
     held = v[2] and tonumber(v[3]) or 0,         -- 0: the app is not held; else the moment from which a probe may go
-    ok_at = tonumber(v[4] or 0),                 -- when a key was last recalled
+    ok_from = floor(tonumber(v[4] or 0) / 1000), -- when the call began that last recalled a key, ms
     tat = tonumber(v[5] or 0),                   -- the limiter: when the next permit is, microseconds
     probe = tonumber(v[8] or 0),                 -- the batch that is the held app's probe, 0 = none
     robots = tonumber(v[9] or 0),                -- how many robots are held

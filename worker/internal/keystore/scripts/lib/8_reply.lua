@@ -63,10 +63,10 @@ local function reply(status, extra)
 end
 
 -- The batch that a slot holds, for whoever is to call: number, run, robot, how many of the keys to call, tries so far,
--- note, microseconds until the permit, when the app last had a success, the keys.
+-- note, microseconds until the permit, when the app's last call began that recalled a key, the keys.
 local function batch_reply(s)
   return reply('batch', { s.batch, s.run, name_of('robot', s.rid), s.cut, s.tries, s.note, math.max(0, s.at - now_us),
-    meta.ok_at, s.keys })
+    meta.ok_from, s.keys })
 end
 
 -- Goes on with a slot that holds no batch: the next one, or idle, or due again.
