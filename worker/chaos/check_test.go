@@ -91,9 +91,21 @@ func (w *world) judgeKeys(j *judged, f fault, records map[string]worker.KeyRecor
 		}
 		if why != "" {
 			j.lost++
-			j.fault("the %v key %s, accepted %v after the fault struck, %s", e.kind, k, e.accepted.Sub(w.struckAt).Round(time.Millisecond), why)
+			j.fault("the %v key %s, accepted %v after the fault struck, %s; %d attempts; its calls:%s", e.kind, k,
+				e.accepted.Sub(w.struckAt).Round(time.Millisecond), why, r.Attempts, w.history(k))
 		}
 	}
+}
+
+// history tells of the calls of a key: when after the fault struck, by whom, with how many keys, and what came of it.
+func (w *world) history(key string) string {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	var b strings.Builder
+	for _, c := range w.service.byKey[key] {
+		fmt.Fprintf(&b, " %v %s %d %s%s;", c.start.Sub(w.struckAt).Round(time.Millisecond), c.by.name, len(c.keys), c.outcome, c.fault)
+	}
+	return b.String()
 }
 
 // judgeLetters: each dead key is in one dead letter, and nothing else is in any.

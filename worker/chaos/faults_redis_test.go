@@ -48,19 +48,15 @@ func killRedisEverysec(w *world) {
 
 // cutPower: a crash of the whole machine takes with it what was not on disk yet. That is the end of the file, up to a second of it.
 func cutPower(w *world) {
-	gone := w.between(0, time.Second)
-	var sizes []int64 // every step
-	const step = 20 * time.Millisecond
-	for range int(gone/step) + 1 {
-		sizes = append(sizes, w.aofSize())
-		w.pause(step)
-	}
-	at := w.killRedis()
-	if err := os.Truncate(w.aof(), sizes[0]); err != nil {
+	lost := span{from: time.Now()}
+	onDisk := w.aofSize()
+	w.pause(w.between(0, time.Second))
+	lost.to = w.killRedis().Add(100 * time.Millisecond) // what was told to a producer is noted a little later
+	if err := os.Truncate(w.aof(), onDisk); err != nil {
 		w.Fatal(err)
 	}
-	lost := span{at.Add(-gone - 4*step), at.Add(100 * time.Millisecond)}
-	w.forgot, w.windows = &lost, append(w.windows, span{lost.from.Add(-100 * time.Millisecond), lost.to})
+	// The outcome of a call is written a little after its end.
+	w.forgot, w.windows = &lost, append(w.windows, span{lost.from.Add(-500 * time.Millisecond), lost.to})
 	w.pause(w.between(0, 3*time.Second))
 	w.restartRedis()
 	w.pause(w.between(0, 2*time.Second))
@@ -132,11 +128,11 @@ func readOnly(w *world) {
 	}
 	host, port, _ := net.SplitHostPort(listener.Addr().String())
 	_ = listener.Close()
-	if err := w.rdb.SlaveOf(ctx, host, port).Err(); err != nil {
+	if err := w.rdb.ReplicaOf(ctx, host, port).Err(); err != nil {
 		w.Fatal(err)
 	}
 	w.pause(w.between(4*time.Second, 12*time.Second))
-	if err := w.rdb.SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+	if err := w.rdb.ReplicaOf(ctx, "NO", "ONE").Err(); err != nil {
 		w.Fatal(err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func killOne(w *world) {
-	a := w.anyone()
+	a := w.busy()
 	a.Kill()
 	w.strike(a)
 	w.over = w.struckAt
@@ -32,7 +32,7 @@ func killAll(w *world) {
 
 // stopOne stops a worker for longer than the lease of its tasks, 30 s. When it comes back, it has calls to settle that are others' now.
 func stopOne(w *world) {
-	a := w.anyone()
+	a := w.busy()
 	a.Signal(syscall.SIGSTOP)
 	w.strike(a)
 	w.over = w.struckAt

@@ -43,6 +43,7 @@ type producers struct {
 	next   uint64
 
 	stop context.CancelFunc
+	gone chan struct{} // closed when the world ends before its time: nothing can be handed over any more
 	done sync.WaitGroup
 }
 
@@ -64,7 +65,7 @@ func newProducers(t *testing.T, addr string, seed uint64) *producers {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &producers{client: tasks.NewClientFromRedis(rdb), seed: seed, ledger: map[string]*entry{}, chance: rand.New(rand.NewPCG(seed, 2))}
+	return &producers{client: tasks.NewClientFromRedis(rdb), seed: seed, ledger: map[string]*entry{}, gone: make(chan struct{}), chance: rand.New(rand.NewPCG(seed, 2))}
 }
 
 // start has keys handed over from now on: many at first, so that there is something to do.
@@ -79,6 +80,12 @@ func (p *producers) start(ctx context.Context, backlog int) {
 func (p *producers) end() {
 	p.stop()
 	p.done.Wait()
+}
+
+// abandon ends the producers though keys may not be in.
+func (p *producers) abandon() {
+	close(p.gone)
+	p.end()
 }
 
 func (p *producers) produce(ctx context.Context, backlog int) {
@@ -107,7 +114,11 @@ func (p *producers) hand(ctx context.Context, size int) int {
 			p.took(h)
 			return len(h.keys)
 		}
-		<-time.After(againAfter)
+		select {
+		case <-p.gone:
+			return len(h.keys)
+		case <-time.After(againAfter):
+		}
 	}
 }
 

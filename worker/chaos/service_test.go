@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,21 @@ func (s *service) finish(c *call, left bool) {
 	if len(s.pending[first]) == 0 {
 		delete(s.pending, first)
 	}
+}
+
+// calling gives the workers that are in a call.
+func (s *service) calling() (in []*agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, calls := range s.pending {
+		for _, c := range calls {
+			if !slices.Contains(in, c.by) {
+				in = append(in, c.by)
+			}
+		}
+	}
+	slices.SortFunc(in, func(a, b *agent) int { return strings.Compare(a.name, b.name) })
+	return in
 }
 
 // count gives how many calls were answered well since a moment.

@@ -137,6 +137,17 @@ func (w *world) anyone() *agent {
 	return all[w.chance.IntN(len(all))]
 }
 
+// busy gives a worker by chance that is in a call right now.
+func (w *world) busy() *agent {
+	w.Helper()
+	var in []*agent
+	proctest.Until(w, time.Minute, "a worker is in a call", func() bool {
+		in = w.service.calling()
+		return len(in) > 0
+	})
+	return in[w.chance.IntN(len(in))]
+}
+
 // between gives a time by chance.
 func (w *world) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(w.chance.Int64N(int64(to-from)+1))
@@ -157,6 +168,7 @@ func (w *world) strike(agents ...*agent) {
 	for _, a := range agents {
 		a.isStruck.Store(true)
 	}
+	w.pause(300 * time.Millisecond) // until what it had sent has arrived, and a signal to stop has reached all of its threads
 	for _, a := range agents {
 		keys := w.service.keysOf(a, w.struckAt.Add(-time.Minute))
 		slices.Sort(keys)
@@ -184,20 +196,24 @@ func (w *world) behave(m proctest.Manner) {
 	}
 }
 
-// quiet says whether nothing waits, runs or is owed any more. What asynq has as active is left out: where a worker died, or the reply was
-// lost by which it was given a task, asynq finds that out within two minutes, and what the task is for is done long before.
+// quiet says whether every key is in, and nothing waits, runs or is owed any more. What asynq has as active is left out: where a worker died,
+// or the reply was lost by which it was given a task, asynq finds that out within two minutes, and what the task is for is done long before. Only
+// where Redis may have forgotten keys nothing else tells when all that are left are in.
 func (w *world) quiet() bool {
 	st, err := w.insp.Status(context.Background())
 	if err != nil {
 		return false
 	}
 	for _, a := range st.Apps {
-		if a.Total.Waiting > 0 || a.Total.Bound > 0 || a.Slots > 0 || a.Outbox > 0 {
+		if w.forgot == nil && a.Total.Accepted < int64(len(w.producers.ledger)) || a.Total.Waiting > 0 || a.Total.Bound > 0 || a.Slots > 0 || a.Outbox > 0 {
 			return false
 		}
 	}
 	for _, q := range st.Queues {
 		busy := q.Pending + q.Retry
+		if w.forgot != nil {
+			busy += q.Active
+		}
 		switch q.Queue {
 		case "recall-dead":
 			busy += q.Archived

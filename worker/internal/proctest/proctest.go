@@ -19,8 +19,14 @@ import (
 
 var built struct {
 	sync.Mutex
-	dir   string
-	paths map[string]string // by what was built
+	dir    string
+	byName map[string]*building
+}
+
+// building is one thing that is built once.
+type building struct {
+	sync.Mutex
+	path string // "" until it is there
 }
 
 // Main runs the tests of a package, removes what they built, and ends the redis-server that they shared. It is for TestMain.
@@ -41,25 +47,36 @@ func Main(m *testing.M) int {
 // thing once for all tests of a process.
 func Build(t testing.TB, name string, args []string, what string) string {
 	t.Helper()
+	dir, b := placeOf(t, name)
+	b.Lock()
+	defer b.Unlock()
+	if b.path != "" {
+		return b.path
+	}
+	path := filepath.Join(dir, name)
+	out, err := exec.Command("go", append(args, path, what)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("build %s: %v\n%s", what, err, out)
+	}
+	b.path = path
+	return path
+}
+
+func placeOf(t testing.TB, name string) (dir string, b *building) {
+	t.Helper()
 	built.Lock()
 	defer built.Unlock()
-	if path := built.paths[name]; path != "" {
-		return path
-	}
 	if built.dir == "" {
 		dir, err := os.MkdirTemp("", "recall")
 		if err != nil {
 			t.Fatal(err)
 		}
-		built.dir, built.paths = dir, map[string]string{}
+		built.dir, built.byName = dir, map[string]*building{}
 	}
-	path := filepath.Join(built.dir, name)
-	out, err := exec.Command("go", append(args, path, what)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("build %s: %v\n%s", what, err, out)
+	if built.byName[name] == nil {
+		built.byName[name] = &building{}
 	}
-	built.paths[name] = path
-	return path
+	return built.dir, built.byName[name]
 }
 
 // Recall gives the path of the program, which it builds at first use.

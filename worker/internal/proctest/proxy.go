@@ -152,7 +152,7 @@ func (p *Proxy) replies(client, server net.Conn) {
 		for r := range late {
 			if !p.deliver(client, r) {
 				p.drop(client, server)
-				for range late { //nolint:revive // the reader must not be stuck
+				for range late { // the reader must not be stuck
 				}
 			}
 		}
