@@ -11,14 +11,16 @@ local function load_slot(i)
   }
 end
 
--- A call that goes on for longer than stuck_after no longer keeps others from being made: it hangs, or its worker is dead.
+-- A call that goes on for longer than stuck_after no longer keeps another from being made in its place: its worker may be dead, or it hangs. So
+-- that a service that hangs is not called much more for it, there are no more than the cap of slots, until they have gone on for STUCK (ms).
+local STUCK = 5000
 local MOST_SLOTS = 255
 
--- How many slots are not idle, wait out a backoff, have a call under way for too long.
+-- How many slots are not idle, wait out a backoff, have a call under way for longer than usual, and for so long that it counts for nothing.
 local tally = nil
 local function slots_now()
   tally = tally or { all = call('HLEN', P .. 'slots'), held = call('HLEN', P .. 'held'),
-    stuck = call('ZCOUNT', P .. 'calling', '-inf', int(now - stuck_after)) }
+    slow = call('ZCOUNT', P .. 'calling', '-inf', int(now - stuck_after)), stuck = call('ZCOUNT', P .. 'calling', '-inf', int(now - STUCK)) }
   return tally
 end
 

@@ -188,7 +188,7 @@ end
 -- slots at work than there are to be, this one ends: the others go on.
 local function claim(s)
   local slots = slots_now()
-  local at_work = slots.all - slots.held - slots.stuck
+  local at_work = slots.all - slots.held - slots.slow
   if is_stuck(s) then at_work = at_work + 1 end -- it is not: it is here
   if meta.held > now or rest_until() > 0 or at_work > max_slots then return 'none' end
   if meta.held == 0 or meta.robots == 0 then return claim_by(s, now, false) end

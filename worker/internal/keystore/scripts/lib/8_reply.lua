@@ -6,7 +6,7 @@ local function wake()
   if meta.waiting <= 0 then return end
   local slots = slots_now()
   local live = slots.all - slots.stuck -- a dead worker's may be more than this one thinks are enough
-  local free = math.min(max_slots - (live - slots.held), cap_slots - live, MOST_SLOTS - slots.all)
+  local free = math.min(max_slots - (slots.all - slots.slow - slots.held), cap_slots - live, MOST_SLOTS - slots.all)
   if free <= 0 then return end
   local hold = meta.held
   if hold > now or rest_until() > 0 then return end
