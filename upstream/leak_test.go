@@ -127,6 +127,65 @@ func TestNoFailureTellsASecret(t *testing.T) {
 	}
 }
 
+// TestEscapedSecretsAreRedacted: a body is kept as it came where nothing in it is known, and so may hold the token in any of the ways in which
+// JSON can write a string, once or twice over.
+func TestEscapedSecretsAreRedacted(t *testing.T) {
+	t.Parallel()
+	key := testKeys(1)
+	everywhere := func(s string) string {
+		var b strings.Builder
+		for _, r := range s {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+		return b.String()
+	}
+	for name, escape := range map[string]func(string) string{
+		"solidus":         func(s string) string { return strings.ReplaceAll(s, "/", `\/`) },
+		"solidus as code": func(s string) string { return strings.ReplaceAll(s, "/", `\u002F`) },
+		"for pages": func(s string) string {
+			return strings.NewReplacer("&", `\u0026`, "<", `\u003c`, ">", `\u003e`).Replace(s)
+		},
+		"every character":  everywhere,
+		"twice":            func(s string) string { return strings.ReplaceAll(s, "/", `\\\/`) },
+		"twice, all of it": func(s string) string { return strings.ReplaceAll(everywhere(s), `\`, `\\`) },
+		"small hex":        func(s string) string { return strings.ToLower(url.QueryEscape(s)) },
+		"entities":         func(s string) string { return strings.NewReplacer("/", "&#x2F;", "&", "&amp;").Replace(s) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hidden := escape(testToken)
+			if strings.Contains(hidden, testToken) {
+				t.Fatalf("nothing is escaped in %q", hidden)
+			}
+			for shape, body := range map[string]string{
+				"unknown members": `{"code":"x.y","seen":"` + hidden + `"}`,
+				"message":         `{"code":"x.y","message":"seen: ` + hidden + `"}`,
+				"reason":          `{"failedResult":{"` + key[0] + `":{"seen":"` + hidden + `"}}}`,
+			} {
+				answer, err := serve(t, respond(200, body)).BatchRecall(t.Context(), testToken, testRobot, key)
+				text := fmt.Sprintf("%v %+v", answer.Failed, answer.Verdicts(key))
+				if err != nil {
+					text = fmt.Sprintf("%v %+v", err, *asError(t, err))
+				}
+				if !strings.Contains(text, redacted) || strings.Contains(text, hidden) || strings.Contains(text, testToken) {
+					t.Errorf("%s: kept as %s", shape, text)
+				}
+			}
+		})
+	}
+}
+
+// TestEscapesStayWhereNoSecretIs: texts are kept as they came.
+func TestEscapesStayWhereNoSecretIs(t *testing.T) {
+	t.Parallel()
+	scrub := newScrubber(testToken)
+	for _, text := range []string{`{"a":"\/b"}`, "100% &amp; more %41", `\u00`, `\`, "%", "%4", `\u123`, "&", `C:\new`, "%\x12\x13"} {
+		if got := scrub.reason(text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
 func TestReasonsAreRedacted(t *testing.T) {
 	t.Parallel()
 	key := testKeys(1)

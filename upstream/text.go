@@ -47,22 +47,86 @@ func (s scrubber) text(t string) string {
 	return t
 }
 
-// reason is text for what is kept as it came, save where the secret would come together when somebody strips it of what cannot be
-// seen: then it is stripped here.
+// reason is text for what is kept as it came, save where a secret would come together when somebody strips it of what cannot be
+// seen, or undoes the escapes of JSON, addresses and pages (a body is kept as it is, so "\/" in it may be the "/" of a token): then that
+// is done here.
 func (s scrubber) reason(t string) string {
 	t = s.text(t)
-	if isPlain(t) {
+	if isPlain(t) && !strings.ContainsAny(t, escapeMarks) {
 		return t
 	}
-	if flat := oneLine(t, len(t)+2); s.text(flat) != flat {
-		return s.text(flat)
+	kept, bare := t, t
+	for range maxNesting {
+		flat := oneLine(bare, len(bare)+2)
+		if clean := s.text(flat); clean != flat {
+			kept, bare = clean, clean
+		}
+		inner := unescape(bare)
+		if inner == bare {
+			break
+		}
+		bare = inner
 	}
-	return t
+	return kept
 }
 
 // clean is text, fit for one line of a log: no control characters, valid UTF-8, at most limit runes. It redacts before it cuts, so
 // that no half of a secret is left at the end, and again after it has stripped what stood between the parts of one.
 func (s scrubber) clean(t string, limit int) string { return oneLine(s.reason(t), limit) }
+
+const (
+	// escapeMarks begin the escapes that unescape undoes.
+	escapeMarks = `\%&`
+	// maxNesting is how often escapes may stand in one another: JSON in a string of JSON in a page has three.
+	maxNesting = 4
+)
+
+// unescape undoes one layer of the escapes of JSON strings, of addresses and of pages. What is none stays.
+func unescape(t string) string {
+	if !strings.ContainsAny(t, escapeMarks) {
+		return t
+	}
+	b := make([]byte, 0, len(t))
+	for i := 0; i < len(t); i++ {
+		rest := t[i+1:]
+		if t[i] == '\\' && strings.HasPrefix(rest, "u") {
+			if r, ok := fromHex(rest[1:], 4); ok {
+				b = utf8.AppendRune(b, r)
+				i += 5
+				continue
+			}
+		}
+		if r, ok := fromHex(rest, 2); ok && t[i] == '%' {
+			b = append(b, byte(r)) //nolint:gosec // two digits are a byte
+			i += 2
+			continue
+		}
+		if t[i] == '\\' && rest != "" && strings.IndexByte(`\/"`, rest[0]) >= 0 {
+			i++
+		}
+		b = append(b, t[i])
+	}
+	return html.UnescapeString(string(b))
+}
+
+// fromHex reads the n hexadecimal digits that s begins with.
+func fromHex(s string, n int) (rune, bool) {
+	if len(s) < n {
+		return 0, false
+	}
+	var r rune
+	for i := range n {
+		digit := strings.IndexByte("0123456789abcdefABCDEF", s[i])
+		if digit < 0 {
+			return 0, false
+		}
+		if digit > 0xf {
+			digit -= 6
+		}
+		r = r<<4 | rune(digit)
+	}
+	return r, true
+}
 
 // oneLine strips control and formatting characters (a bidirectional override can make a log line lie), folds white space and
 // caps the length.
