@@ -454,3 +454,17 @@ func TestCallsWithoutABatchAreCounted(t *testing.T) {
 		b.check(t)
 	})
 }
+
+// A call without a batch that was throttled is taken off with the next one: the service does not count it.
+func TestThrottledCallsWithoutABatchAreNotCounted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.budgeted(2, 0)
+		for i, rest := range []time.Duration{0, time.Second, time.Second, 0} {
+			if _, held, err := b.Spend(context.Background(), rest); err != nil || held || b.used(t) != 1+i/3 {
+				t.Errorf("call %d: held %v, %v, %d counted", i+1, held, err, b.used(t))
+			}
+		}
+		b.check(t)
+	})
+}
