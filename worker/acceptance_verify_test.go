@@ -277,3 +277,37 @@ func TestVerifyKeepsToLimits(t *testing.T) {
 		}
 	})
 }
+
+// TestVerifyEndsWhereCallsComeToNothing: a service that fails is not asked for every key. What it says of single keys does not count.
+func TestVerifyEndsWhereCallsComeToNothing(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb, simulator.Config{AlreadyRecalled: simulator.AlreadyInvalid}, nil)
+		keys := b.dieAmbiguous()
+		for _, test := range []struct {
+			fault simulator.Fault
+			calls int64
+			ends  bool
+		}{
+			{simulator.FaultSystemError, 5, true}, {simulator.FaultRobotUnknown, 5, true}, {simulator.FaultEmpty200, 5, true}, {simulator.FaultKeyInvalid, 15, false},
+		} {
+			if err := b.sim.SetFaults(simulator.FaultRule{Fault: test.fault, API: simulator.APIReadStatus, Probability: 1}); err != nil {
+				t.Fatal(err)
+			}
+			v, asked := b.verifier(), b.sim.Stats().ReadStatusCalls
+			n, err := b.verify(v, b.planLetters(v))
+			calls := b.sim.Stats().ReadStatusCalls - asked
+			if calls != test.calls || int64(n[worker.VerifyFailed]) != calls || (err != nil) != test.ends {
+				t.Errorf("%s: %d calls, %v, %v", test.fault, calls, n, err)
+			}
+		}
+		// One answer in between, and it goes on.
+		if err := b.sim.SetFaults(simulator.FaultRule{Fault: simulator.FaultSystemError, API: simulator.APIReadStatus, To: 4}); err != nil {
+			t.Fatal(err)
+		}
+		v := b.verifier()
+		if n, err := b.verify(v, b.planLetters(v)); err != nil || n[worker.VerifyRecalled] == 0 || n[worker.VerifyFailed] < 4 {
+			t.Errorf("%v, %v of %d keys", n, err, len(keys))
+		}
+	})
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"dingrecall/tasks"
 	"dingrecall/upstream"
 	"dingrecall/worker/internal/deadletter"
@@ -33,6 +35,7 @@ type Verified struct {
 	Result VerifyResult
 	Why    string // of VerifySkipped and VerifyFailed, in a few words
 	Code   string // of VerifyFailed: the service's
+	inVain bool   // of VerifyFailed: for no reason of the key's own
 }
 
 // VerifyPlan is what a Verifier would do: which keys it would ask about, at the cost of a call of the month for each.
@@ -185,7 +188,7 @@ func (v *Verifier) worthAsking(r KeyRecord, now time.Time, onlyAmbiguous bool) (
 
 // Run asks about every key of the plan that is worth it, one after the other, writes what it hears, and tells each of every key, also of those
 // that nobody asked about. Then it puts the dead letters right. An error ends the asking: an app on hold (ErrAppHeld), a service that
-// refuses every call, Redis. What was heard before is written.
+// refuses every call or fails at several in a row, Redis. What was heard before is written.
 func (v *Verifier) Run(ctx context.Context, plan *VerifyPlan, each func(Verified) error) error {
 	// What the key store still has in its outbox is brought into the queue first, to be put right there.
 	for app := range plan.Calls() {
@@ -204,12 +207,25 @@ func (v *Verifier) drain(ctx context.Context, app string) error {
 	return err
 }
 
+// asksInVain is how many calls in a row may come to nothing: a service that fails is not asked for every key, each at a call of the month.
+const asksInVain = 5
+
 func (v *Verifier) ask(ctx context.Context, plan *VerifyPlan, each func(Verified) error) error {
+	var inVain []*Verified // in a row
 	for i := range plan.keys {
 		k := &plan.keys[i]
 		if k.Result == verifyAsk {
+			if n := len(inVain); n == asksInVain {
+				last := inVain[n-1]
+				return fmt.Errorf("app %q: %d calls in a row came to nothing, the last of them for robot %q: %s: %s", last.App, n, last.Key.RobotCode, last.Code, last.Why)
+			}
 			if err := v.one(ctx, v.p.apps[k.App], k); err != nil {
 				return err
+			}
+			if k.inVain {
+				inVain = append(inVain, k)
+			} else {
+				inVain = nil
 			}
 		}
 		if err := each(*k); err != nil {
@@ -248,6 +264,8 @@ func (v *Verifier) one(ctx context.Context, app *appState, k *Verified) error {
 const (
 	// writeTime bounds the writing of an answer, and a call beyond the client's own timeout.
 	writeTime = 30 * time.Second
+	// longWait is a wait for a permit that somebody who looks on would take for the end.
+	longWait = 5 * time.Second
 	// throttledAsks bounds how often a call is made again because it was too many.
 	throttledAsks = 10
 )
@@ -293,7 +311,7 @@ func (v *Verifier) readStatus(ctx context.Context, app *appState, k *Verified) (
 		if e.Class == upstream.ClassNotSent {
 			return status, fmt.Errorf("app %q: %w", app.Name, err)
 		}
-		k.Result, k.Code, k.Why = VerifyFailed, verdict.Code, verdict.Message
+		k.Result, k.Code, k.Why, k.inVain = VerifyFailed, verdict.Code, verdict.Message, verdict.Scope != upstream.KeyDead
 		return status, nil
 	}
 	return upstream.MessageStatus{}, fmt.Errorf("app %q: the service throttles every call; try again later", app.Name)
@@ -308,7 +326,11 @@ func (v *Verifier) permit(ctx context.Context, app *appState, rest time.Duration
 	if held {
 		return fmt.Errorf("app %q: %w: \"recall status\" says why", app.Name, ErrAppHeld)
 	}
-	timer := time.NewTimer(time.Until(from))
+	wait := time.Until(from)
+	if wait > longWait {
+		v.p.log.Warn("the app's calls rest, and verify waits", zap.String("app", app.Name), zap.Duration("wait", wait.Round(time.Second)))
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
