@@ -43,7 +43,8 @@ The keys are those given, those of a file (--file; a report is one), or those of
 
 Each key costs one call of the month, and the calls take turns with those of the workers. Over 20 are made only after a question, or
 with --yes. Nothing is asked where the answer would tell nothing: of keys that wait or are recalled, that were sent over 24 hours ago, or
-to a group or private chat, for which the service has no such call. It needs the app's credentials and its Redis, and no running worker.
+to a group or private chat, for which the service has no such call. Where five calls in a row come to nothing, it ends. It needs the
+app's credentials and its Redis, and no running worker.
 
 Exit status: 0 all messages are recalled, 3 some stand or it is not known, 2 flags or configuration are wrong, 4 interrupted, 5 the
 app is on hold, 1 anything else failed.`,
@@ -97,6 +98,9 @@ func (a *app) verify(cmd *cobra.Command, f verifyFlags, keys []string) error {
 	cfg, err := a.loadConfig(cmd, needApps)
 	if err != nil {
 		return err
+	}
+	if names := appNames(cfg); f.filter.App != "" && !slices.Contains(names, f.filter.App) {
+		return badInput(fmt.Errorf("--app: no configured app is called %q; there is %s", f.filter.App, strings.Join(names, ", ")))
 	}
 	rdb, err := openRedis(ctx, cfg.Redis)
 	if err != nil {

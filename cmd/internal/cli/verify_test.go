@@ -106,4 +106,5 @@ func TestVerifyRefusesBadInput(t *testing.T) {
 	_, redis := queueOnly(t)
 	wantCode(t, run(t, append(redis, oneApp...), "verify", "--file", filepath.Join(t.TempDir(), "none.csv")), ExitBadInput, "", "cannot be opened")
 	wantCode(t, run(t, redis, "verify", "key"), ExitBadInput, "", "app")
+	wantCode(t, run(t, append(redis, oneApp...), "verify", "--dead", "--app", "mian"), ExitBadInput, "", `no configured app is called "mian"`)
 }
