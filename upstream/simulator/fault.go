@@ -176,12 +176,14 @@ const (
 )
 
 // FaultRule says when a fault strikes. At least one of Probability, From, To, Every and Times must be given, and all that are given must
-// agree. Calls are counted from 1, from the moment the rules were set, and only calls to the rule's API count. Of several rules that
-// agree the first wins.
+// agree. Calls are counted from 1, from the moment the rules were set, and only calls to the rule's API, and for its robot, count. Of several
+// rules that agree the first wins.
 type FaultRule struct {
 	Fault Fault `json:"fault" yaml:"fault"`
 	// API is the endpoint concerned. Default batchRecall.
 	API API `json:"api,omitempty" yaml:"api"`
+	// Robot is the robotCode concerned, as the call has it. Default: all.
+	Robot string `json:"robot,omitempty" yaml:"robot"`
 	// Probability is the share of calls, above 0 and up to 1, by the seed. Default 1 if something else is given.
 	Probability float64 `json:"probability,omitempty" yaml:"probability"`
 	// From and To are the first and last call concerned. Default: the first, and no last.
@@ -205,6 +207,8 @@ func (r FaultRule) Validate() error {
 		return fmt.Errorf("no fault is called %q; the faults are %s", r.Fault, strings.Join(names, ", "))
 	case r.API != "" && r.API != APIRecall && r.API != APIReadStatus && r.API != APIToken:
 		return fmt.Errorf("fault %s: no api is called %q; they are %s, %s, %s", r.Fault, r.API, APIRecall, APIReadStatus, APIToken)
+	case r.Robot != "" && r.API == APIToken:
+		return fmt.Errorf("fault %s: a call for a token has no robot", r.Fault)
 	case st == stageLists && r.API != "" && r.API != APIRecall:
 		return fmt.Errorf("fault %s: only answers of %s have lists", r.Fault, APIRecall)
 	case math.IsNaN(r.Probability) || r.Probability < 0 || r.Probability > 1:
@@ -221,7 +225,7 @@ func (r FaultRule) Validate() error {
 
 // ParseFaultRule reads a rule from one argument: the fault's name alone (always), name=PROBABILITY, or name with fields after commas:
 //
-//	lost-answer=0.05    qps,from=10,to=20    system-error,api=token,times=1    hang=0.5,every=100
+//	lost-answer=0.05    qps,from=10,to=20    system-error,api=token,times=1    hang=0.5,every=100    permission,robot=dingrobot
 func ParseFaultRule(text string) (FaultRule, error) {
 	parts := strings.Split(text, ",")
 	name, prob, hasProb := strings.Cut(parts[0], "=")
@@ -241,6 +245,9 @@ func ParseFaultRule(text string) (FaultRule, error) {
 		case "api":
 			rule.API = API(value)
 			continue
+		case "robot":
+			rule.Robot = value
+			continue
 		case "from":
 			number = &rule.From
 		case "to":
@@ -250,14 +257,14 @@ func ParseFaultRule(text string) (FaultRule, error) {
 		case "times":
 			number = &rule.Times
 		default:
-			return FaultRule{}, fmt.Errorf("fault %q: %q is none of api, from, to, every, times", text, field)
+			return FaultRule{}, fmt.Errorf("fault %q: %q is none of api, robot, from, to, every, times", text, field)
 		}
 		if *number, err = strconv.ParseInt(value, 10, 64); err != nil {
 			return FaultRule{}, fmt.Errorf("fault %q: %s: %q is not a whole number", text, field, value)
 		}
 	}
 	if rule.Probability == 0 && !hasProb && rule.From == 0 && rule.To == 0 && rule.Every == 0 && rule.Times == 0 {
-		rule.Probability = 1 // only an api was given
+		rule.Probability = 1 // only an api or a robot was given
 	}
 	return rule, rule.Validate()
 }
@@ -266,7 +273,7 @@ func ParseFaultRule(text string) (FaultRule, error) {
 type activeRule struct {
 	FaultRule
 	salt   uint64
-	seen   atomic.Int64 // calls to the rule's API
+	seen   atomic.Int64 // calls to the rule's API and for its robot
 	struck atomic.Int64
 }
 
@@ -285,7 +292,7 @@ func activate(rules []FaultRule) []*activeRule {
 func pick(rules []*activeRule, c *call) Fault {
 	var struck Fault
 	for _, r := range rules {
-		if r.API != c.api {
+		if r.API != c.api || r.Robot != "" && r.Robot != c.robot() {
 			continue
 		}
 		n := r.seen.Add(1)

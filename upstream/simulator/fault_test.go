@@ -286,6 +286,7 @@ func TestFaultSchedule(t *testing.T) {
 		"system-error,api=readStatus":       "............",
 		"system-error=1,every=2,times=3":    ".x.x.x......",
 		"system-error,api=batchRecall,to=1": "x...........",
+		"system-error,robot=another":        "............",
 	} {
 		rule, err := ParseFaultRule(text)
 		if err != nil {
@@ -347,6 +348,32 @@ func TestTokenFaults(t *testing.T) {
 	}
 }
 
+// TestFaultOfARobot: calls of other robots neither meet it nor count, whatever they call.
+func TestFaultOfARobot(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	const one, another = "dingone", "dinganother"
+	ask := func(robot string) string { // one code for each API
+		recalled := b.post(recallPath, recallJSON(robot, b.key(Good)))
+		group := b.post(groupPath, `{"robotCode":"`+robot+`","openConversationId":"cid","processQueryKeys":["`+b.key(Good)+`"]}`)
+		status := b.do(request(http.MethodGet, "/v1.0/robot/oToMessages/readStatus?robotCode="+robot+"&processQueryKey=k", b.token, ""))
+		return strings.Join([]string{recalled.code(), group.code(), status.code()}, " ")
+	}
+	if err := b.sim.SetFaults(
+		FaultRule{Fault: FaultPermission, Robot: one, To: 2},
+		FaultRule{Fault: FaultIPWhitelist, Robot: one, API: APIReadStatus, Times: 1},
+	); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct{ robot, codes string }{
+		{another, "  "}, {one, codePermission + " " + codePermission + " " + codeIP}, {another, "  "}, {one, "  "},
+	} {
+		if got := ask(want.robot); got != want.codes {
+			t.Errorf("calls %d, of %s: %q, want %q", i, want.robot, got, want.codes)
+		}
+	}
+}
+
 func TestFaultRuleProblems(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -363,6 +390,7 @@ func TestFaultRuleProblems(t *testing.T) {
 		"qps,api=nosuch":            "no api",
 		"missing-keys,api=token":    "lists",
 		"both-lists,api=readStatus": "lists",
+		"qps,api=token,robot=r":     "no robot",
 	} {
 		if rule, err := ParseFaultRule(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v; want an error with %q", text, rule, err, want)

@@ -10,7 +10,8 @@ import (
 )
 
 // The recalls in groups and in private chats (official) have the shape of the one-to-one recall, with an openConversationId. Whether
-// their errors and limits are the same is unknown; here they are, and the three share one limit.
+// their errors are the same is unknown; here they are. A limit is said to be of one API (official), which would be one for each of the three;
+// here they share one, which asks more of a client.
 const (
 	groupPath   = "/v1.0/robot/groupMessages/recall"
 	privatePath = "/v1.0/robot/privateChatMessages/batchRecall"
@@ -150,6 +151,14 @@ func (s *Simulator) judge(c *call, i int) fate {
 		return fate{silent: true}
 	}
 	return fate{}
+}
+
+// robot is the robotCode that the call names; "" where it has none.
+func (c *call) robot() string {
+	if c.api == APIReadStatus {
+		return c.r.URL.Query().Get("robotCode")
+	}
+	return c.req.RobotCode
 }
 
 // sender is who asks, and for which conversation.

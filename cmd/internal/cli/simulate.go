@@ -34,15 +34,18 @@ func newSimulateCmd(a *app) *cobra.Command {
 		Use:   "simulate",
 		Short: "Serve a stand-in for the service, to try recall without recalling anything",
 		Long: `simulate answers as the service is documented to, so that the program can be tried against something that
-recalls nothing: token endpoints, batchRecall with its limits and error codes, readStatus. It knows every app key,
-every robot and every key, unless flags or the keys of examples/makekeys say otherwise. It serves until it is
-stopped, and then says what it was asked, in one line.
+recalls nothing: token endpoints, batchRecall and its likes for groups and private chats, with limits and error codes,
+and readStatus. It knows every app key, every robot and every key, unless flags or the keys of examples/makekeys say
+otherwise. It serves until it is stopped, and then says what it was asked, in one line.
 
-A fault is NAME (always), NAME=PROBABILITY, or NAME with fields after commas: api=, from=, to=, every=, times=.
---list-faults names them all. While it runs, http://ADDR/_sim/stats tells what it has seen so far.`,
+A fault is NAME (always), NAME=PROBABILITY, or NAME with fields after commas: api= (batchRecall unless it says
+readStatus or token), robot=, from=, to=, every=, times=. --list-faults names them all.
+
+While it runs, http://ADDR/_sim/stats tells what it has seen so far.`,
 		Example: `  recall simulate
   recall simulate --rate 20 --latency 80ms --jitter 40ms
-  recall simulate --style whole --fault lost-answer=0.01 --fault qps,from=10,to=20`,
+  recall simulate --style whole --fault lost-answer=0.01 --fault qps,from=10,to=20
+  recall simulate --fault permission,robot=dingrobot`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.list {
