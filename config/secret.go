@@ -41,7 +41,8 @@ func (l *loader) secretFile(target secretTarget, source, path string) {
 		l.problem(source, path, quote(name), "cannot be read: %s", explainRead(err))
 		return
 	}
-	// One newline at the end is what editors and echo leave behind, not part of the secret.
+	// A byte order mark before it and one newline at its end are what editors and echo leave behind, not part of the secret.
+	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
 	if len(data) == 0 {
 		l.problem(source, path, quote(name), "is empty; it must hold the secret")

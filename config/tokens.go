@@ -100,14 +100,18 @@ func (l *loader) tryTicketFile(target secretTarget, source, path string) {
 	warn := func(message string) {
 		l.cfg.Warnings = append(l.cfg.Warnings, oneLine(fmt.Sprintf("%s: %q %s", path, name, message)))
 	}
-	data, err := l.sources.ReadFile(name)
-	switch {
-	case err != nil:
-		warn("cannot be read: " + explainRead(err) + "; until it can, this app gets no token and is on hold")
-	case strings.TrimSpace(string(data)) == "":
-		warn("is empty; until it holds a suite ticket, this app gets no token and is on hold")
+	info, statErr := l.sources.Stat(name)
+	if statErr == nil && !info.Mode().IsRegular() { // a pipe would be empty when its ticket is needed
+		warn("cannot be read: " + upstream.ErrNoRegularFile.Error() + "; until it is one, this app gets no token and is on hold")
+		return
 	}
-	if info, err := l.sources.Stat(name); err == nil && info.Mode().Perm()&0o044 != 0 {
+	data, err := l.sources.ReadFile(name)
+	if err != nil {
+		warn("cannot be read: " + explainRead(err) + "; until it can, this app gets no token and is on hold")
+	} else if _, err := upstream.ParseTicket(data); err != nil {
+		warn(err.Error() + "; until it holds a suite ticket, this app gets no token and is on hold")
+	}
+	if statErr == nil && info.Mode().Perm()&0o044 != 0 {
 		warn(fmt.Sprintf("can be read by other users (mode %04o); chmod 600 would keep it to one", info.Mode().Perm()))
 	}
 }

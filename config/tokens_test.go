@@ -88,6 +88,9 @@ func TestSuiteTicketFileIsWarnedOf(t *testing.T) {
 		"empty": {" \n", 0o600, `"etc/suite-ticket" is empty; until it holds a suite ticket`},
 		"open":  {ticket, 0o644, "can be read by other users (mode 0644)"},
 		"good":  {ticket, 0o600, ""},
+		"long":  {strings.Repeat(ticket, 1000), 0o600, "is longer than 4096 bytes; until it holds a suite ticket"},
+		"lines": {ticket + "\n" + ticket, 0o600, "holds more than one line, or no text; until"},
+		"pipe":  {ticket, 0o600 | fs.ModeNamedPipe, "cannot be read: it is no regular file; until it is one, this app gets no token"},
 	} {
 		disk := files(valid)
 		disk["etc/suite-ticket"] = tc.ticket

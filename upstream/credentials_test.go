@@ -195,7 +195,7 @@ func TestTicketFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for text, want := range map[string]string{
-		"ticket": "", " ticket\n": "", "": "is empty", " \n": "is empty", "secret-a\nsecret-b": "more than one line", "secret-\xff": "no text",
+		"ticket": "", " ticket\n": "", "\uFEFFticket\r\n": "", "\uFEFF": "is empty", "": "is empty", " \n": "is empty", "secret-a\nsecret-b": "more than one line", "secret-\xff": "no text",
 		strings.Repeat("x", 5000): "longer than 4096 bytes", "secret\x00": "more than one line",
 	} {
 		name := filepath.Join(dir, "ticket")
@@ -210,7 +210,9 @@ func TestTicketFile(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	if _, err := TicketFile(dir)(); err == nil {
-		t.Error("a directory was read")
+	for _, name := range []string{dir, os.DevNull} {
+		if _, err := TicketFile(name)(); !errors.Is(err, ErrNoRegularFile) {
+			t.Errorf("%s was read: %v", name, err)
+		}
 	}
 }

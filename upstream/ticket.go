@@ -16,26 +16,49 @@ const maxTicketBytes = 4096
 // Whoever writes the file should write another one beside it and rename that, lest half a ticket be read.
 func TicketFile(name string) func() (Secret, error) {
 	return func() (Secret, error) {
-		file, err := os.Open(name)
+		data, err := readTicket(name)
 		if err != nil {
 			return "", fmt.Errorf("the suite ticket file %q cannot be read: %w", name, plainReason(err))
 		}
-		defer file.Close()
-		data, err := io.ReadAll(io.LimitReader(file, maxTicketBytes+1))
-		ticket := strings.TrimSpace(string(data))
-		switch {
-		case err != nil:
-			return "", fmt.Errorf("the suite ticket file %q cannot be read: %w", name, plainReason(err))
-		case len(data) > maxTicketBytes:
-			return "", fmt.Errorf("the suite ticket file %q is longer than %d bytes", name, maxTicketBytes)
-		case ticket == "":
-			return "", fmt.Errorf("the suite ticket file %q is empty", name)
-		case !isTicket(ticket):
-			return "", fmt.Errorf("the suite ticket file %q holds more than one line, or no text", name)
+		ticket, err := ParseTicket(data)
+		if err != nil {
+			return "", fmt.Errorf("the suite ticket file %q %w", name, err)
 		}
-		return Secret(ticket), nil
+		return ticket, nil
 	}
 }
+
+// ErrNoRegularFile is why a pipe or a device is no suite ticket file: it gives its ticket once, and holds up whoever reads it again.
+var ErrNoRegularFile = errors.New("it is no regular file")
+
+func readTicket(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, ErrNoRegularFile
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxTicketBytes+1))
+}
+
+// ParseTicket takes the suite ticket out of what its file holds. Its error goes on where "the file" left off, and tells nothing of the ticket.
+func ParseTicket(data []byte) (Secret, error) {
+	ticket := strings.TrimSpace(strings.TrimPrefix(string(data), byteOrderMark))
+	switch {
+	case len(data) > maxTicketBytes:
+		return "", fmt.Errorf("is longer than %d bytes", maxTicketBytes)
+	case ticket == "":
+		return "", errors.New("is empty")
+	case !isTicket(ticket):
+		return "", errors.New("holds more than one line, or no text")
+	}
+	return Secret(ticket), nil
+}
+
+// byteOrderMark is what some editors put before a text; it cannot be seen.
+const byteOrderMark = "\uFEFF"
 
 // plainReason is the reason without the name of the file, which the message has already.
 func plainReason(err error) error {
