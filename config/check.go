@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"dingrecall/upstream"
 )
 
 func oneOf(words ...string) func(string) string {
@@ -78,6 +80,9 @@ func checkBaseURL(s string) string {
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return "has a query or a fragment; write only scheme and host, like https://api.dingtalk.com"
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		if err := (upstream.Config{BaseURL: s}).WithDefaults().Validate(); err != nil { // the last word is that of who calls there
+			return "is of no use: " + err.Error()
+		}
 		return ""
 	case u.Scheme == "http":
 		return fmt.Sprintf("%s would send tokens in the clear; use https (http is for this machine only)", quote(s))

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -24,7 +25,7 @@ type Sources struct {
 	Environ []string
 	// Flags are the values given on the command line, by path.
 	Flags map[string]Flag
-	// ReadFile reads the configuration and the secret files. Default os.ReadFile.
+	// ReadFile reads the configuration and the secret files. Default: os.ReadFile, but little more than the largest of them.
 	ReadFile func(name string) ([]byte, error)
 	// Stat is asked for the permissions of secret files. Default os.Stat.
 	Stat func(name string) (fs.FileInfo, error)
@@ -44,7 +45,7 @@ type Flag struct {
 // connection, and reads only the file and the secret files that it names.
 func Load(sources Sources) (*Config, error) {
 	if sources.ReadFile == nil {
-		sources.ReadFile = os.ReadFile
+		sources.ReadFile = readFile
 	}
 	if sources.Stat == nil {
 		sources.Stat = os.Stat
@@ -64,6 +65,16 @@ func Load(sources Sources) (*Config, error) {
 		return nil, err
 	}
 	return l.cfg, nil
+}
+
+// readFile reads a file, and of one that is larger than any of ours (or endless, like a device) only enough to know that.
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	return io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 }
 
 // loader carries a configuration through the steps of Load.

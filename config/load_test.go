@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -90,7 +91,7 @@ func files(yaml string) map[string]string {
 	return map[string]string{
 		"etc/recall.yaml":    yaml,
 		"etc/redis-password": redisSecret + "\n",
-		"etc/main-secret":    mainSecret + "\r\n",
+		"etc/main-secret":    "\uFEFF" + mainSecret + "\r\n",
 		"/abs/side-secret":   sideSecret,
 		"etc/admin-token":    adminSecret + "\n",
 		"etc/token-key":      tokenKeyText + "\n",
@@ -216,6 +217,9 @@ func TestSpoiled(t *testing.T) {
 		{"baseURL: https://api.dingtalk.io", "baseURL: api.dingtalk.io", "upstream.baseURL", "not a URL"},
 		{"baseURL: https://api.dingtalk.io", "baseURL: ftp://api.dingtalk.io", "upstream.baseURL", "neither https nor http"},
 		{"baseURL: https://api.dingtalk.io", "baseURL: https://api.dingtalk.io?x=1", "upstream.baseURL", "query"},
+		{"baseURL: https://api.dingtalk.io", "baseURL: https://api.dingtalk.io/#", "upstream.baseURL", "fragment"},
+		{"baseURL: https://api.dingtalk.io", "baseURL: 'https://api.dingtalk.io/ '", "upstream.baseURL", "a space in it"},
+		{"baseURL: https://api.dingtalk.io", "baseURL: https://api.dingtalk.io:99999", "upstream.baseURL", "a port that is none"},
 		{"baseURL: https://api.dingtalk.io", "baseurl: https://api.dingtalk.io", "upstream.baseurl", "did you mean upstream.baseURL?"},
 		{"timeout: 11s", "timeout: 11", "upstream.timeout", "11 has no unit; write it like 11s"},
 		{"timeout: 11s", "timeout: 0s", "upstream.timeout", "0s is out of range"},
@@ -431,4 +435,22 @@ func noSecretIn(t *testing.T, what, text string, secrets ...string) {
 
 func allVerbs(v any) string {
 	return fmt.Sprintf("%v %+v %#v %s %q", v, v, v, v, v)
+}
+
+// TestEndlessFilesAreNotReadToTheirEnd: a device or a disk image in the place of a secret must not fill the memory.
+func TestEndlessFilesAreNotReadToTheirEnd(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 1<<40); err != nil {
+		t.Skipf("no sparse files here: %v", err)
+	}
+	for _, sources := range []Sources{{File: name}, {Environ: []string{"RECALL_APP_KEY=k", "RECALL_APP_SECRET_FILE=" + name}}} {
+		_, err := Load(sources)
+		if err == nil || !strings.Contains(err.Error(), "; is this the right ") {
+			t.Errorf("got %v", err)
+		}
+	}
 }

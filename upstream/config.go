@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -84,10 +86,20 @@ func checkBaseURL(base string) error {
 		return fmt.Errorf("base URL %q is not an http or https address: give one like %s", base, DefaultBaseURL)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(base, "#"):
 		return fmt.Errorf("base URL %q has a query or a fragment: give scheme, host and at most a path", u.Scheme+"://"+u.Host+u.Path)
+	case strings.ContainsFunc(base, unicode.IsSpace):
+		return fmt.Errorf("base URL %q has a space in it", base)
+	case !isPort(u.Port()):
+		return fmt.Errorf("base URL %q has a port that is none: give one from 1 to 65535", base)
 	case u.Scheme == "http" && isServiceHost(u.Hostname()):
 		return fmt.Errorf("base URL %q would send secrets in clear: use https", base)
 	}
 	return nil
+}
+
+// isPort is true for none as well.
+func isPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return port == "" || err == nil && n >= 1 && n <= 65535
 }
 
 func isServiceHost(host string) bool {

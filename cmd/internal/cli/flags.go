@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ func (a *app) loadConfig(cmd *cobra.Command, what need) (*config.Config, error) 
 		}
 	})
 	cfg, err := config.Load(config.Sources{
-		File: file, Environ: a.Environ, Flags: overlay, ReadFile: os.ReadFile, Stat: os.Stat, SkipAppSecrets: what == needRedis,
+		File: file, Environ: a.Environ, Flags: overlay, SkipAppSecrets: what == needRedis,
 	})
 	if err == nil && what == needApps {
 		err = cfg.RequireApps()
