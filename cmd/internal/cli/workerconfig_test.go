@@ -29,8 +29,9 @@ func TestWorkerConfigIsWhole(t *testing.T) {
 		}
 	}
 	for i := range to.NumField() {
-		if to.Field(i).IsZero() {
-			t.Errorf("%s has no value", to.Type().Field(i).Name)
+		name := to.Type().Field(i).Name
+		if to.Field(i).IsZero() && name != "AdmitAtOnce" { // which is no affair of the configuration: run sets it where Redis is in the process
+			t.Errorf("%s has no value", name)
 		}
 	}
 	want := worker.App{Name: "main", Rate: 3, MonthlyCalls: 4, Robots: []string{"r"}}
