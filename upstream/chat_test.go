@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -39,17 +38,7 @@ func TestTargetsThatAreNotSent(t *testing.T) {
 func TestChatsOnTheWire(t *testing.T) {
 	t.Parallel()
 	var seen []simulator.RecallSeen
-	sim, err := simulator.New(simulator.Config{AnyToken: true, RegisteredOnly: true, OnRecall: func(r simulator.RecallSeen) { seen = append(seen, r) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(sim)
-	defer server.Close()
-	client, err := New(Config{BaseURL: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	sim, client := simulated(t, simulator.Config{RegisteredOnly: true, OnRecall: func(r simulator.RecallSeen) { seen = append(seen, r) }})
 	targets := []Target{
 		{RobotCode: testRobot},
 		{testRobot, ChatGroup, `cid+/="\<é>` + strings.Repeat("c", 200)},

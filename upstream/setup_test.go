@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"dingrecall/upstream/simulator"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,6 +51,17 @@ func dial(t testing.TB, base string, spoil ...func(*Config)) *Client {
 	}
 	t.Cleanup(client.Close)
 	return client
+}
+
+// simulated starts a simulator that takes any token, and a client for it.
+func simulated(t testing.TB, cfg simulator.Config) (*simulator.Simulator, *Client) {
+	t.Helper()
+	cfg.AnyToken = true
+	sim, err := simulator.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sim, serve(t, sim.ServeHTTP)
 }
 
 // respond answers everything with one status and body.

@@ -97,17 +97,7 @@ func TestReadStatusIsNotSent(t *testing.T) {
 // TestStatusTellsWhatALostAnswerWouldHave: whether the call was carried out before its connection was cut.
 func TestStatusTellsWhatALostAnswerWouldHave(t *testing.T) {
 	t.Parallel()
-	sim, err := simulator.New(simulator.Config{AnyToken: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(sim)
-	defer server.Close()
-	client, err := New(Config{BaseURL: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	sim, client := simulated(t, simulator.Config{})
 	for fault, want := range map[simulator.Fault]SendStatus{
 		simulator.FaultLostAnswer: StatusRecalled, simulator.FaultCut: StatusSuccess, simulator.FaultTruncated: StatusRecalled, simulator.FaultCutBody: StatusRecalled,
 	} {

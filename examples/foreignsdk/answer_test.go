@@ -44,7 +44,6 @@ func TestSameAnswer(t *testing.T) {
 }
 
 // TestSameError has both clients meet each error that the simulator answers with a code: they read the same code, status and message.
-
 func TestSameError(t *testing.T) {
 	compared := 0
 	for _, info := range simulator.Faults() {
