@@ -340,6 +340,7 @@ func (w *crashWorld) untilQuiet() {
 		}
 		if due := w.pending(tasks.QueueDispatch, tasks.TypeDispatch); len(due) > 0 {
 			w.give(w.t, c, due[0])
+			w.clock = w.clock.Add(time.Second) // a slot whose run died in a call is given out once its lease is over
 			continue
 		}
 		w.reconcileOn(w.t, c)
