@@ -261,8 +261,15 @@ func (w *crashWorld) done(queue, id string) {
 	}
 }
 
-// loseLease has the queue give a task that is under way to another process.
+// loseLease has the queue give a task that is under way to another process: because its lease is over, or because the clock of whoever
+// looked is wrong. Then it is refused, and its run, which goes on, may be the victim only once.
 func (w *crashWorld) loseLease(t *rapid.T, c *crashProcess) {
+	if len(w.running) == 0 {
+		return
+	}
+	if rapid.Bool().Draw(t, "the lease is over") {
+		w.clock = w.clock.Add(lease + time.Second)
+	}
 	id := w.running[len(w.running)-1]
 	info, err := w.insp.GetTaskInfo(tasks.QueueDispatch, id)
 	if err != nil {
