@@ -8,6 +8,8 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS   := -s -w $(if $(VERSION),-X dingrecall/cmd/internal/cli.releaseVersion=$(VERSION))
 TESTFLAGS ?=
 BENCHTIME ?= 1s
+# Of make bench and make compare: -part, -only, -keys, -fill, -rounds, -huge and others.
+SPEEDFLAGS ?=
 FUZZTIME  ?= 1m
 MUTANTS   ?= 150
 CHAOS_TIME ?= 5m
@@ -78,11 +80,12 @@ tidy-check: ## fail where go mod tidy would change something
 	cd $(FOREIGN) && $(GO) mod tidy -diff
 	cd $(SPEED) && $(GO) mod tidy -diff
 
-bench: ## all benchmarks, BENCHTIME=1s each
+bench: need-redis ## how fast it is: all Go benchmarks, then beside other ways and against goals (examples/speed); a quarter of an hour and more
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	cd $(SPEED) && $(GO) run . $(SPEEDFLAGS)
 
-compare: need-redis ## speed beside other ways to recall keys through a queue, on a real Redis; some ten minutes
-	cd $(SPEED) && $(GO) run .
+compare: need-redis ## the part of make bench that compares with other ways, alone; some eight minutes
+	cd $(SPEED) && $(GO) run . -part compare $(SPEEDFLAGS)
 
 economy: ## calls and keys saved in simulated incidents, held to their goals; the table of docs/economy.md; a minute or two
 	$(GO) test -count=1 -timeout 20m ./worker/economy -v -run 'TestEconomy|TestAGoal' -full | grep -v '^=== '; exit $${PIPESTATUS[0]}

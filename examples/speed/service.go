@@ -17,7 +17,7 @@ type service struct {
 	server  *http.Server
 	calls   atomic.Int64
 	keys    atomic.Int64
-	singles atomic.Int64 // calls with fewer than 20 keys
+	watch   atomic.Pointer[func(robot string, keys int, at time.Time)] // told of each call when it comes; may be nil
 }
 
 func newService(latency time.Duration) (*service, error) {
@@ -36,7 +36,7 @@ func (s *service) close() { _ = s.server.Close() }
 func (s *service) reset() {
 	s.calls.Store(0)
 	s.keys.Store(0)
-	s.singles.Store(0)
+	s.watch.Store(nil)
 }
 
 // ServeHTTP implements http.Handler.
@@ -47,12 +47,17 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"accessToken":"speed","expireIn":7200}`)
 		return
 	}
+	at := time.Now()
 	var call struct {
+		RobotCode        string   `json:"robotCode"`
 		ProcessQueryKeys []string `json:"processQueryKeys"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
+	}
+	if watch := s.watch.Load(); watch != nil {
+		(*watch)(call.RobotCode, len(call.ProcessQueryKeys), at)
 	}
 	if s.latency > 0 {
 		time.Sleep(s.latency)
@@ -65,7 +70,4 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer)
 	s.calls.Add(1)
 	s.keys.Add(int64(len(call.ProcessQueryKeys)))
-	if len(call.ProcessQueryKeys) < 20 {
-		s.singles.Add(1)
-	}
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"dingrecall/tasks"
-	"dingrecall/upstream"
 	"dingrecall/worker"
 )
 
 // world is what a way is given: keys by robot, a service and an empty Redis.
 type world struct {
+	srv    *server
 	rdb    *redis.Client
 	svc    *service
 	robots []string
@@ -41,6 +41,9 @@ type way struct {
 const (
 	handlers = 64
 	fullCall = 20 // keys of a call at most
+
+	cut              = "producers cut 20-key tasks"
+	documentedGroups = "asynq groups as documented"
 )
 
 // call is the service's call, made as simply as can be.
@@ -123,12 +126,7 @@ func ours() way {
 			})
 		},
 		drain: func(ctx context.Context, w *world) (func(), error) {
-			cfg := worker.DefaultConfig()
-			cfg.Upstream = upstream.Config{BaseURL: w.svc.url}.WithDefaults()
-			cfg.MaxSlots = handlers
-			cfg.Apps = []worker.App{{Name: "speed", Robots: []string{worker.AnyRobot},
-				Credentials: upstream.Credentials{AppKey: "speed", AppSecret: "speed"}}}
-			wk, err := worker.New(cfg, worker.Deps{Redis: w.rdb})
+			wk, err := newWorker(w.rdb, w.svc, worker.App{Name: "speed", Robots: []string{worker.AnyRobot}})
 			if err != nil {
 				return nil, err
 			}
@@ -136,6 +134,32 @@ func ours() way {
 				return nil, err
 			}
 			return wk.Stop, nil
+		}}
+}
+
+// takenIn is the same with all keys taken in before the clock of the drain starts: it drains what waits, as a plain list does.
+func takenIn() way {
+	return way{name: "dingrecall, taken in before",
+		submit: func(ctx context.Context, w *world) error {
+			p := &program{srv: w.srv, svc: w.svc, tell: worker.NewInspector(w.rdb, nil)}
+			if err := p.work(ctx, anyRobot("speed", 0)); err != nil {
+				return err
+			}
+			defer p.stop()
+			if err := p.pause(ctx); err != nil {
+				return err
+			}
+			if err := ours().submit(ctx, w); err != nil {
+				return err
+			}
+			return p.accepted(ctx, w.total)
+		},
+		drain: func(ctx context.Context, w *world) (func(), error) {
+			p := &program{srv: w.srv}
+			if err := p.resume(); err != nil {
+				return nil, err
+			}
+			return ours().drain(ctx, w)
 		}}
 }
 
@@ -304,6 +328,6 @@ func loop() way {
 }
 
 func ways() []way {
-	return []way{ours(), chunks("producers cut 20-key tasks", false), chunks("the same with redis_rate", true), single(),
-		groups("asynq groups as documented", 20, 100), groups("asynq groups, large", 10_000, 20_000), list(), loop()}
+	return []way{ours(), takenIn(), chunks(cut, false), chunks("the same with redis_rate", true), single(),
+		groups(documentedGroups, 20, 100), groups("asynq groups, large", 10_000, 20_000), list(), loop()}
 }

@@ -1,0 +1,35 @@
+package main
+
+import "fmt"
+
+// goals collects what was to be reached and what was.
+type goals []struct {
+	what, want, got string
+	met             bool
+}
+
+func (g *goals) add(what, want, got string, met bool) {
+	*g = append(*g, struct {
+		what, want, got string
+		met             bool
+	}{what, want, got, met})
+}
+
+func (g *goals) atLeast(what string, got, want float64, unit string) {
+	g.add(what, fmt.Sprintf("at least %.6g%s", want, unit), fmt.Sprintf("%.4g%s", got, unit), got >= want)
+}
+
+func (g *goals) atMost(what string, got, want float64, unit string) {
+	g.add(what, fmt.Sprintf("at most %.6g%s", want, unit), fmt.Sprintf("%.4g%s", got, unit), got <= want)
+}
+
+// goals prints them. A goal that is missed is said, and fails nothing.
+func (b *bench) goals(g goals) {
+	if len(g) == 0 {
+		return
+	}
+	b.printf("\n| goal | wanted | measured | |\n| --- | ---: | ---: | --- |\n")
+	for _, r := range g {
+		b.printf("| %s | %s | %s | %s |\n", r.what, r.want, r.got, map[bool]string{true: "met", false: "**missed**"}[r.met])
+	}
+}
