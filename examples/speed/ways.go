@@ -317,7 +317,8 @@ func loop() way {
 						from := at[i]
 						at[i] += fullCall
 						mu.Unlock()
-						if err := call(ctx, w.svc, w.robots[i], w.keys[i][from:min(from+fullCall, len(w.keys[i]))]); err != nil && !strings.Contains(err.Error(), "canceled") {
+						err := call(ctx, w.svc, w.robots[i], w.keys[i][from:min(from+fullCall, len(w.keys[i]))])
+						if err != nil && !strings.Contains(err.Error(), "canceled") {
 							panic(err)
 						}
 					}
