@@ -115,15 +115,15 @@ func robots(ctx context.Context, b *bench) error {
 
 // costs measures the whole way for each of several sizes; small ones more often, of which the median counts.
 func (b *bench) costs(ctx context.Context, of string, within float64, sizes []int, what func(int) (keys, robots int)) error {
-	type line struct{ admit, drain, wall, redis, trips float64 }
-	lines := make([]line, len(sizes))
-	keys := 0
+	var wall, cpu []float64
+	b.printf("\nMicroseconds a key, and round trips a key:\n\n")
+	b.printf("| %s | keys | rounds | submit and take in | drain | both | Redis's processor time | round trips |\n", of)
+	b.printf("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	err := b.with(0, func(svc *service) error {
-		for i, size := range sizes {
+		for _, size := range sizes {
 			n, robots := what(size)
-			keys = n
 			var cs []cost
-			for range min(9, max(1, 300_000/n)) {
+			for range min(5, max(1, 300_000/n)) {
 				c, err := wholeWay(ctx, b, svc, n, robots)
 				if err != nil {
 					return err
@@ -133,25 +133,15 @@ func (b *bench) costs(ctx context.Context, of string, within float64, sizes []in
 			us := func(f func(cost) time.Duration) float64 {
 				return median(cs, func(c cost) float64 { return float64(f(c).Nanoseconds()) / 1000 / float64(n) })
 			}
-			lines[i] = line{us(func(c cost) time.Duration { return c.admit }), us(func(c cost) time.Duration { return c.drain }),
-				us(func(c cost) time.Duration { return c.admit + c.drain }), us(func(c cost) time.Duration { return c.redis }),
-				median(cs, func(c cost) float64 { return c.trips })}
+			both, redis := us(func(c cost) time.Duration { return c.admit + c.drain }), us(func(c cost) time.Duration { return c.redis })
+			b.printf("| %d | %d | %d | %.1f | %.1f | %.1f | %.1f | %.3f |\n", size, n, len(cs), us(func(c cost) time.Duration { return c.admit }),
+				us(func(c cost) time.Duration { return c.drain }), both, redis, median(cs, func(c cost) float64 { return c.trips }))
+			wall, cpu = append(wall, both), append(cpu, redis)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
-	}
-	if of == "robots" {
-		b.printf("\n%d keys wait, the same number of each robot.\n", keys)
-	}
-	b.printf("\nMicroseconds a key, and round trips a key:\n\n")
-	b.printf("| %s | submit and take in | drain | both | Redis's processor time | round trips |\n", of)
-	b.printf("| ---: | ---: | ---: | ---: | ---: | ---: |\n")
-	var wall, cpu []float64
-	for i, l := range lines {
-		b.printf("| %d | %.1f | %.1f | %.1f | %.1f | %.3f |\n", sizes[i], l.admit, l.drain, l.wall, l.redis, l.trips)
-		wall, cpu = append(wall, l.wall), append(cpu, l.redis)
 	}
 	var g goals
 	g.atMost("dearest key beside the cheapest, of the clock", slices.Max(wall)/slices.Min(wall), 1+within, " x")
