@@ -72,14 +72,14 @@ func (b *bench) ratios(med map[string]result, robots int) {
 	documented, popped := med[documentedGroups], med[list().name]
 	var gs goals
 	if own.drain > 0 && chunked.drain > 0 {
-		gs.atLeast("drain beside producer chunks", own.drain/chunked.drain, 1.2, " x")
-		gs.atLeast("submitting beside producer chunks", own.submit/chunked.submit, 3, " x")
+		gs.atLeast("drain beside producer chunks", own.drain/chunked.drain, 1.2)
+		gs.atLeast("submitting beside producer chunks", own.submit/chunked.submit, 3)
 	}
 	if own.drain > 0 && documented.drain > 0 && robots == 1 {
-		gs.atLeast("drain beside documented groups, one robot", own.drain/documented.drain, 3000, " x")
+		gs.atLeast("drain beside documented groups, one robot", own.drain/documented.drain, 3000)
 	}
 	if own.drain > 0 && popped.drain > 0 {
-		gs.atLeast("drain beside LPOP and HTTP", own.drain/popped.drain, 0.4, " x")
+		gs.atLeast("drain beside LPOP and HTTP", own.drain/popped.drain, 0.4)
 	}
 	gs.atMost("round trips a key", own.trips, 0.15, "")
 	b.goals(gs)

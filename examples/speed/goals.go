@@ -15,8 +15,9 @@ func (g *goals) add(what, want, got string, met bool) {
 	}{what, want, got, met})
 }
 
-func (g *goals) atLeast(what string, got, want float64, unit string) {
-	g.add(what, fmt.Sprintf("at least %.6g%s", want, unit), fmt.Sprintf("%.4g%s", got, unit), got >= want)
+// atLeast is of how many times as much as something else.
+func (g *goals) atLeast(what string, got, want float64) {
+	g.add(what, fmt.Sprintf("at least %.6g x", want), fmt.Sprintf("%.4g x", got), got >= want)
 }
 
 func (g *goals) atMost(what string, got, want float64, unit string) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,6 +38,7 @@ func startRedis() (*server, error) {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	s := &server{dir: dir, cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "")}
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is for this program, which ends it
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start redis-server (apt-get install -y redis-server): %w", err)
 	}
