@@ -89,6 +89,7 @@ func (b *bench) commandTable(cs []command, keys float64) {
 			b.printf("| %s | %.3f | %.2f |\n", c.name, c.calls/keys, c.usec/keys)
 		}
 	}
-	b.printf("\nOf the clock, scripts take %.1f µs a key, and all other commands, most of them called by scripts, %.1f: at least %.0f %% is Lua itself.\n",
+	b.printf("\nOf the clock, scripts take %.1f µs a key, and all other commands, most of them called by scripts, %.1f:\n"+
+		"at least %.0f %% is Lua itself.\n",
 		scripts/keys, inside/keys, 100*(scripts-inside)/scripts)
 }
