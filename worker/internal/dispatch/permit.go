@@ -46,12 +46,5 @@ func (r *run) sleep(ctx context.Context, d time.Duration) bool {
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.deps.Stopping:
-		return false
-	case <-ctx.Done():
-		return false
-	}
+	return waitFor(ctx, r.deps.Stopping, t.C)
 }

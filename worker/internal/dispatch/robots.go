@@ -53,7 +53,8 @@ type visit struct {
 
 // visited makes the call of a batch when the robot may be called, and hears what came of it when that is written.
 func (r *run) visited(ctx context.Context, reply *keystore.Reply) (*keystore.Reply, error) {
-	v, ok := r.app.robots.visit(ctx, r.deps.Stopping, reply.Batch.Target().Name(), reply.Local)
+	permit := reply.Local.Add(reply.Batch.Wait)
+	v, ok := r.app.robots.visit(ctx, r.deps.Stopping, reply.Batch.Target().Name(), reply.Local, permit)
 	if !ok {
 		return r.giveUp(ctx)
 	}
@@ -78,22 +79,46 @@ func (r *run) gone(ctx context.Context, reply *keystore.Reply) (*keystore.Reply,
 	return next, err
 }
 
-// visit waits until a call of the robot may go. bound is when its batch was handed out. ok is false where the run has to end first.
-// Whoever has a visit ends it, after the outcome of the call is written.
-func (a *robots) visit(ctx context.Context, stopping <-chan struct{}, code string, bound time.Time) (v *visit, ok bool) {
+// visit waits until a call of the robot may go. bound is when its batch was handed out, permit when its call may be made. ok is false where the
+// run has to end first. Whoever has a visit ends it, after the outcome of the call is written.
+func (a *robots) visit(ctx context.Context, stopping <-chan struct{}, code string, bound, permit time.Time) (v *visit, ok bool) {
+	// A call whose moment is still to come must not be the one that others wait for whose moments are earlier.
+	if early := time.Until(permit); early > 0 && !a.exists(code) {
+		moment := time.NewTimer(early)
+		defer moment.Stop()
+		if !waitFor(ctx, stopping, moment.C) {
+			return nil, false
+		}
+	}
 	for {
 		v, wait := a.enter(code, bound)
 		if wait == nil {
 			return v, true
 		}
-		select {
-		case <-wait:
-		case <-stopping:
-			return nil, false
-		case <-ctx.Done():
+		if !waitFor(ctx, stopping, wait) {
 			return nil, false
 		}
 	}
+}
+
+// waitFor is false where the run has to end first.
+func waitFor[T any](ctx context.Context, stopping <-chan struct{}, what <-chan T) bool {
+	select {
+	case <-what:
+		return true
+	case <-stopping:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// exists is true of a robot whose calls need not wait for one another.
+func (a *robots) exists(code string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.known[code]
+	return r != nil && r.exists
 }
 
 func (a *robots) enter(code string, bound time.Time) (*visit, <-chan struct{}) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -283,21 +284,51 @@ func TestRobotsAreForgottenWhenTheyAreTooMany(t *testing.T) {
 	}
 }
 
+// TestTheFirstPermitLeads: of a robot that has not answered yet one call goes at a time, and it is not one whose moment comes after that of
+// others: they would miss theirs for it.
+func TestTheFirstPermitLeads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var a robots
+		began := time.Now()
+		const later = 150 * time.Millisecond
+		second := make(chan time.Duration, 1)
+		go func() {
+			if v, ok := a.visit(t.Context(), nil, "robot", began, began.Add(later)); ok {
+				second <- time.Since(began)
+				v.end()
+			}
+		}()
+		synctest.Wait() // it is there first
+		first, ok := a.visit(t.Context(), nil, "robot", began, began)
+		if took := time.Since(began); !ok || took > 0 {
+			t.Errorf("the one with the first permit is let go after %v", took)
+		}
+		first.end()
+		if took := <-second; took != later {
+			t.Errorf("the other one is let go after %v", took)
+		}
+	})
+}
+
 // TestAWaitingVisitEnds where the run has to.
 func TestAWaitingVisitEnds(t *testing.T) {
 	t.Parallel()
 	var a robots
-	if _, ok := a.visit(t.Context(), nil, "robot", time.Now()); !ok {
+	if _, ok := a.visit(t.Context(), nil, "robot", time.Now(), time.Now()); !ok {
 		t.Fatal("the first has to wait")
 	}
 	stopping := make(chan struct{})
 	close(stopping)
-	if _, ok := a.visit(t.Context(), stopping, "robot", time.Now()); ok {
+	if _, ok := a.visit(t.Context(), stopping, "robot", time.Now(), time.Now()); ok {
 		t.Error("a second call of a robot that nobody knows")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, ok := a.visit(ctx, nil, "robot", time.Now()); ok {
+	if _, ok := a.visit(ctx, nil, "robot", time.Now(), time.Now()); ok {
 		t.Error("a second call of a robot that nobody knows")
+	}
+	if _, ok := a.visit(ctx, nil, "another", time.Now(), time.Now().Add(time.Hour)); ok {
+		t.Error("a call before its moment")
 	}
 }
