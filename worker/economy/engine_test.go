@@ -59,7 +59,7 @@ func newEngine(t *testing.T, rdb *redis.Client, sim *simulator.Simulator, params
 	e := &engine{t: t, started: map[flow.DueSlot]bool{}, looks: map[int64]bool{}, ctx: ctx}
 	e.store = keystore.New(rdb, "main", func() keystore.Params { return params }, time.Now)
 	policy := dispatch.Policy{MaxAttempts: 10, UnknownAttempts: 3, SplitAfter: 3, BackoffBase: time.Second, BackoffMax: time.Minute, Probe: time.Minute}
-	app := &dispatch.App{Name: "main", Store: e.store, Tokens: token{}, Latency: &dispatch.Latency{}}
+	app := &dispatch.App{Name: "main", Store: e.store, Tokens: token{}, Limited: true, Latency: &dispatch.Latency{}}
 	e.dispatch, err = dispatch.New(dispatch.Config{Policy: policy, Slice: 3 * time.Second},
 		dispatch.Deps{Service: client, Observer: nobody{}, Log: zap.NewNop(), After: e.after, Stopping: make(chan struct{})}, []*dispatch.App{app})
 	if err != nil {
