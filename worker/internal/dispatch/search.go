@@ -27,7 +27,7 @@ type group struct {
 }
 
 // mostGroups bounds the groups of a batch: the choice of a part weighs all combinations of them.
-const mostGroups = 3
+const mostGroups = 4
 
 // fingerprint tells whether the places of a note's groups still mean the same keys: where a key died between two calls, they do not.
 func fingerprint(keys []flow.BoundKey) uint32 {
