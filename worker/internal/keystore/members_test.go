@@ -3,6 +3,7 @@ package keystore
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -140,5 +141,25 @@ func TestTheRestOfACutPackGoesBehind(t *testing.T) {
 		b.finish(t)
 		// The first call takes seven keys and thirteen of a pack; the seven that are left of it go last.
 		b.wantMembers(t, 80, 27)
+	})
+}
+
+// TestTheRestOfACutPackStaysBeforeLaterWindows: behind the others it may go only where their windows close with its own.
+func TestTheRestOfACutPackStaysBeforeLaterWindows(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
+		b := setup(t, rdb)
+		b.params.Slots = 1
+		day := b.clock.Truncate(24 * time.Hour) // all of it lies in one bucket of five minutes
+		b.admit(t, Admission{Keys: testKeys(0, 7), SentAt: day})
+		b.admit(t, Admission{Keys: testKeys(100, 20), SentAt: day})
+		b.admit(t, Admission{Keys: testKeys(200, 60), SentAt: day.Add(time.Minute)})
+		batches := b.finish(t)
+		b.wantMembers(t, 40, 47) // it takes thirteen of the next pack along, whose seven go behind their like
+		for i, k := range batches[1].Keys[:7] {
+			if want := testKey(113 + i); k.Key != want {
+				t.Errorf("key %d of the second call is %s, want %s", i, k.Key, want)
+			}
+		}
 	})
 }

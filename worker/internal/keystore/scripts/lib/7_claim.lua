@@ -106,6 +106,17 @@ local function take(rid, key, popped, got, robot)
   return taken, false
 end
 
+-- Puts back what is left of a pack that was cut. In front it would have every pack behind it cut as well, so it goes behind those whose windows
+-- close when its own does, where the others fill a call; left: how many keys are in the list with it.
+local function put_rest(key, rest, left)
+  local where = 'LPUSH'
+  if left - byte(rest, 2) % USUAL >= FULL then
+    local last = call('LINDEX', key, -1)
+    if last and byte(last, 1) == byte(rest, 1) and sub(last, 11, 13) == sub(rest, 11, 13) then where = 'RPUSH' end
+  end
+  call(where, key, rest)
+end
+
 -- Takes keys of one robot and class into got, the earliest deadlines first. Keys whose window has closed, whose incident
 -- was cancelled or whose robot is dead end here without a call.
 -- only_closed: touch nothing but buckets that are wholly closed. Returns true when the batch must go as it is, and how many
@@ -123,8 +134,7 @@ local function gather(class, rid, got, robot, only_closed)
     taken, stop, rest = take(rid, key, popped, got, robot)
     total = total + taken
     local left = add_bucket(class, rid, bucket, -taken)
-    -- In front it would have every pack behind it cut. Where others are too few for a call it stays, since it waits for longest.
-    if rest then call(left - byte(rest, 2) % USUAL >= FULL and 'RPUSH' or 'LPUSH', key, rest) end
+    if rest then put_rest(key, rest, left) end
     if #popped == 0 or (left <= 0 and (meta.stale <= 0 or call('EXISTS', key) == 0)) then drop_bucket(class, rid, bucket) end
     -- Packs may be small, where keys came one at a time: then more of them are taken at once.
     packs = math.max(1, floor((FULL - got.n) * #popped / math.max(1, taken)))
