@@ -18,6 +18,7 @@ import (
 var (
 	full  = flag.Bool("full", false, "incidents of 20,000 keys, and a table of them")
 	table = flag.String("table", "", "write the table to this `file`")
+	seed  = flag.Uint64("seed", 1, "which keys are bad")
 )
 
 // The ways of a service are in the rows; the goals too.

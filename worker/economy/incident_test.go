@@ -35,7 +35,7 @@ type broadcast struct {
 }
 
 func (in incident) broadcast(n int, now time.Time) broadcast {
-	rng := rand.New(rand.NewPCG(1, uint64(n))) //nolint:gosec // an example, the same each time
+	rng := rand.New(rand.NewPCG(*seed, uint64(n))) //nolint:gosec // an example, the same each time
 	isBad := make([]bool, n)
 	count := int(in.share * float64(n))
 	if in.oldest {
