@@ -13,8 +13,7 @@ import (
 )
 
 // Attach begins a run of a slot: the first step of every run of its task. retry is the retry count of the task as the queue
-// tells it; a delivery older than one already seen is refused, and
-// so is one of a task whose run is in a call (Params.Lease).
+// tells it; a delivery older than one already seen is refused, and so is one of a task whose run is in a call (Params.Lease).
 func (s *Store) Attach(ctx context.Context, slot int, generation int64, retry int) (*Reply, error) {
 	return s.step(ctx, "attach", attachScript, slot, generation, retry, s.params().Lease.Milliseconds())
 }

@@ -46,8 +46,10 @@ local function enlist(l, day, rec, k, of)
   if not earliest or l.deadline < earliest then earliest = l.deadline end
 end
 
+local sent_of_all = tonumber(sent) -- nil where each has a time of its own
+
 -- Keys that come together, in a number that fills calls, are members of packs of 20.
-local together = sent ~= '' and n >= FULL
+local together = sent_of_all and n >= FULL
 local number, in_pack, given = nil, FULL, nil
 
 -- What a new key gets in the ledger: its record, or the number of the pack that it is to be a member of.
@@ -61,8 +63,8 @@ local function entry(k, l)
 end
 
 -- A key is new.
-local function accept(k, l, e)
-  if byte(e) < MEMBER then
+local function accept(k, l, new)
+  if byte(new) < MEMBER then
     in_pack = FULL -- one that stands between its keys would cut a pack in two
     return enlist(l, today, l.rec, k)
   end
@@ -75,7 +77,6 @@ local function accept(k, l, e)
   enlist(l, today, l.rec, k, number)
 end
 
-local sent_of_all = sent ~= '' and tonumber(sent)
 local function deadline_of(i)
   local at = sent_of_all or tonumber(ARGV[first + n + i - 1])
   if at == 0 then at = floor(now / 1000) end
@@ -89,12 +90,12 @@ for _, day in ipairs({ today - 1, today - 2, today + 1 }) do
   if ledger(day).b > 0 then older[#older + 1] = day end
 end
 
-local function admit(k, entry)
+local function admit(k, new)
   for _, day in ipairs(older) do
     local old = find(day, k, rid)
     if old then return parse(old, day), day end
   end
-  local old = write_new(today, k, rid, entry)
+  local old = write_new(today, k, rid, new)
   if old then return parse(old, today), today end
 end
 
@@ -124,10 +125,10 @@ end
 
 for i = 1, n do
   local k, l = ARGV[first + i - 1], like(deadline_of(i))
-  local e = entry(k, l)
-  local r, day = admit(k, e)
+  local new = entry(k, l)
+  local r, day = admit(k, new)
   if not r then
-    accept(k, l, e)
+    accept(k, l, new)
     accepted = accepted + 1
   elseif r.state == WAITING and class < r.class and not is_bound(k) and not is_deferred(k, r, day) then
     raise(k, r, day)

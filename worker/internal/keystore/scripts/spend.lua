@@ -1,8 +1,8 @@
 -- spend.lua: a permit for a call that carries no batch, such as readStatus. It is one of the app's, in turn with all others.
 --
--- ARGV (after those of 0_base.lua): rest, ms: the last such call was throttled, and says so here, where it is taken off the month again, since
--- the service does not count it; 0 = it was not; how long the reply is likely to take, microseconds. Status: 'ok', 'held' (the app rests, or the month's calls are spent: no call). Adds to the reply:
--- microseconds until the permit.
+-- ARGV (after those of 0_base.lua): rest, ms: the last such call was throttled, and says so here, where it is taken off the month again, since the
+--   service does not count it; 0 = it was not; how long the reply is likely to take, microseconds. Adds to the reply: microseconds until the permit.
+-- Status: 'ok', 'held' (the app rests, or the month's calls are spent: no call).
 
 local rest = tonumber(ARGV[ARGS + 1])
 if rest > 0 then
