@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -100,23 +101,8 @@ func (p *program) submit(ctx context.Context, from, n int, robots []string, opts
 
 // accepted waits until n keys were taken in.
 func (p *program) accepted(ctx context.Context, n int) error {
-	var failed error
-	err := until(ctx, fmt.Sprintf("%d keys are taken in", n), func() bool {
-		st, err := p.tell.Status(ctx)
-		if err != nil {
-			failed = err
-			return true
-		}
-		var sum int64
-		for _, a := range st.Apps {
-			sum += a.Total.Accepted
-		}
-		return sum >= int64(n)
-	})
-	if failed != nil {
-		return failed
-	}
-	return err
+	return p.stands(ctx, fmt.Sprintf("%d keys are taken in", n), []string{tasks.QueueUrgent, tasks.QueueDefault, tasks.QueueBulk},
+		func(c worker.Counts) bool { return c.Accepted >= int64(n) })
 }
 
 // recalled waits until the service saw n keys, and all outcomes are written.
@@ -124,23 +110,72 @@ func (p *program) recalled(ctx context.Context, n int) error {
 	if err := until(ctx, fmt.Sprintf("%d keys are recalled", n), func() bool { return p.svc.keys.Load() >= int64(n) }); err != nil {
 		return err
 	}
+	return p.stands(ctx, "all outcomes are written", []string{tasks.QueueDispatch}, func(c worker.Counts) bool { return c.Waiting+c.Bound == 0 })
+}
+
+// stands waits until nothing is to be done in the queues and the apps' counts are as wanted. Only then it asks for those: of an app with
+// thousands of robots they are dear, and asking over and over would be what is measured.
+func (p *program) stands(ctx context.Context, what string, queues []string, ok func(worker.Counts) bool) error {
 	var failed error
-	err := until(ctx, "all outcomes are written", func() bool {
-		st, err := p.tell.Status(ctx)
-		if err != nil {
-			failed = err
+	err := until(ctx, what, func() bool {
+		done := false
+		if done, failed = p.nothingIn(queues); failed != nil || !done {
+			return failed != nil
+		}
+		var st worker.Status
+		if st, failed = p.tell.Status(ctx); failed != nil {
 			return true
 		}
-		var open int64
+		sum := worker.Counts{}
 		for _, a := range st.Apps {
-			open += a.Total.Waiting + a.Total.Bound
+			sum.Accepted += a.Total.Accepted
+			sum.Waiting += a.Total.Waiting
+			sum.Bound += a.Total.Bound
 		}
-		return open == 0
+		return ok(sum)
 	})
 	if failed != nil {
 		return failed
 	}
 	return err
+}
+
+// nothingIn is true where no task of the queues waits for a handler or has one.
+func (p *program) nothingIn(queues []string) (bool, error) {
+	q := asynq.NewInspectorFromRedisClient(p.srv.rdb)
+	known, err := q.Queues()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range queues {
+		if !slices.Contains(known, name) { // it had no task yet
+			continue
+		}
+		info, err := q.GetQueueInfo(name)
+		if err != nil || info.Pending+info.Active > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// until waits until something is so, for a quarter of an hour. It looks every five milliseconds, and less often where looking takes long.
+func until(ctx context.Context, what string, ok func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	defer cancel()
+	for {
+		began := time.Now()
+		if ok() {
+			return nil
+		}
+		pause := time.NewTimer(max(5*time.Millisecond, 10*time.Since(began)))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return fmt.Errorf("waited until %s: %w", what, ctx.Err())
+		}
+	}
 }
 
 func robotCodes(prefix string, n int) []string {
@@ -149,20 +184,4 @@ func robotCodes(prefix string, n int) []string {
 		codes[i] = fmt.Sprintf("ding%s%07d", prefix, i)
 	}
 	return codes
-}
-
-// until waits for a condition, for a quarter of an hour.
-func until(ctx context.Context, what string, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waited until %s: %w", what, ctx.Err())
-		}
-	}
-	return nil
 }
