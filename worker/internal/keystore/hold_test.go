@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -287,4 +288,70 @@ func TestAnEarlierSuccessProvesNothing(t *testing.T) {
 		}
 		b.check(t)
 	})
+}
+
+// untilRecalled runs slots, a step of 50 ms after the other, until so many keys are recalled; calls of other robots than the good one are refused. It
+// gives how long that took by the clock, and how many were refused.
+func (b *bundle) untilRecalled(t *testing.T, n int64) (took time.Duration, refused int) {
+	t.Helper()
+	began := *b.clock
+	for b.status(t).Total.Recalled < n {
+		if took = b.clock.Sub(began); took > 2*time.Minute {
+			t.Fatalf("%d of %d keys are recalled after two minutes, %d calls were refused: %+v", b.status(t).Total.Recalled, n, refused, b.status(t).Hold)
+		}
+		for _, d := range b.wake(t).Due {
+			for r := b.attach(t, d, 0); r.Status == StatusBatch; {
+				o := recalled(len(r.Batch.Keys))
+				if r.Batch.RobotCode != "good" {
+					o = deniedFor(len(r.Batch.Keys), time.Minute)
+					refused++
+				}
+				o.Next = flow.NextYield
+				r = b.settle(t, d, r.Batch, o)
+			}
+		}
+		b.advance(50 * time.Millisecond)
+	}
+	return took, refused
+}
+
+// TestManyThatMayNotCall: where many robots or conversations are refused, the app is held for a second for each few of them, and not for each, longer
+// each time: the robot that may call goes on.
+func TestManyThatMayNotCall(t *testing.T) {
+	t.Parallel()
+	const bad = 30
+	conversation := func(i int) flow.Target {
+		return flow.Target{RobotCode: "bad", Conversation: flow.Conversation{Chat: flow.ChatGroup, OpenConversationID: fmt.Sprint("cid", i)}}
+	}
+	robot := func(i int) flow.Target { return flow.Target{RobotCode: fmt.Sprint("bad", i)} }
+	for name, c := range map[string]struct {
+		bad       func(int) flow.Target
+		class     flow.Class
+		goodFirst int // so many keys are recalled before any call is refused
+	}{
+		"conversations of a robot":                  {conversation, flow.Default, 100},
+		"urgent ones, and nobody has succeeded yet": {conversation, flow.Urgent, 0},
+		"urgent robots":                             {robot, flow.Urgent, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, b *bundle) {
+				b.params.Slots, b.params.SlotsCap = 4, 4
+				b.admit(t, Admission{RobotCode: "good", Keys: testKeys(0, 1000), Class: flow.Default})
+				b.untilRecalled(t, int64(c.goodFirst))
+				for i := range bad {
+					target := c.bad(i)
+					b.admit(t, Admission{RobotCode: target.RobotCode, Conversation: target.Conversation, Keys: testKeys(10_000+100*i, 40), Class: c.class})
+				}
+				took, refused := b.untilRecalled(t, 1000)
+				if took > 15*time.Second || refused > bad+5 {
+					t.Errorf("it took %v, and %d calls were refused", took, refused)
+				}
+				if st := b.status(t); st.Hold != nil || len(st.Robots) != bad {
+					t.Errorf("%+v, %d are held", st.Hold, len(st.Robots))
+				}
+				b.check(t)
+			})
+		})
+	}
 }

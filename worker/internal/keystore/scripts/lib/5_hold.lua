@@ -2,7 +2,8 @@
 --
 -- A refusal that may be the robot's own (the permission, say) holds the app and marks the robot, so that the app's next probe is another
 -- robot's, where there is one. If that succeeds only the robot stays held, with probes of its own. Where the app has shown after the
--- refused call that it may call for another robot, only the robot is held at all.
+-- refused call that it may call for another robot, only the robot is held at all. The same once such a probe has ended a hold: what then is
+-- refused for the same reason is a robot's own, as long as others succeed in between.
 
 -- A robot that is held, or nil. The batch is that of its probe, 0 = none is under way.
 local function held_robot(rid)
@@ -82,6 +83,18 @@ local function others_may(s)
   return v[1] and tonumber(v[1]) ~= s.rid and tonumber(v[2]) > s.at
 end
 
+-- Whether a refusal with this code is taken to be the robot's own, since another robot's probe ended a hold of the app for it. After five
+-- in a row without a success in between it may be the app again.
+local function is_own(code)
+  local v = call('HMGET', KEYS[1], 'own_code', 'own_n', 'own_ok', 'ok_from')
+  if v[1] ~= code then return false end
+  local n = tonumber(v[2])
+  if (v[4] or '') ~= v[3] then n = 0 end
+  if n >= 5 then return false end
+  call('HSET', KEYS[1], 'own_n', n + 1, 'own_ok', v[4] or '')
+  return true
+end
+
 -- Whether keys of another robot wait that is not held, and may be called for this month.
 local function another_waits(rid)
   for class = 0, 2 do
@@ -107,7 +120,7 @@ end
 -- and whether of the robot alone.
 local function hold(s, code, message, first, perhaps_robot)
   local news, every
-  local robot = perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s))
+  local robot = perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s) or is_own(code))
   if robot then
     news = hold_robot(s, code, message, first)
   else
@@ -121,19 +134,30 @@ local function hold(s, code, message, first, perhaps_robot)
   if news then call('HSET', KEYS[1], 'hold_told', int(now_us) .. (robot and ' robot' or ' app')) end
 end
 
-local function release()
-  if meta.held == 0 then return false end
+local function end_hold()
   meta.held, meta.probe = 0, 0
   call('HDEL', KEYS[1], 'hold_code', 'hold_message', 'hold_every', 'hold_until', 'hold_since', 'hold_probing')
+end
+
+local function release()
+  if meta.held == 0 then return false end
+  end_hold()
+  call('HDEL', KEYS[1], 'own_code', 'own_n', 'own_ok')
   retry_robots()
   return true
 end
 
--- The call of a batch was answered as it should: where it was a probe, that ends the hold.
+-- The call of a batch was answered as it should: where it was a probe, that ends the hold. The robots that the app was held for are
+-- tried once more; not where it was held for others of them before, and was let go like this: then they are what is refused.
 local function answered(s)
   local h = held_robot(s.rid)
   if h and h.batch == s.batch then release_robot(s.rid) end
-  if meta.held > 0 and meta.probe == s.batch then release() end
+  if meta.held == 0 or meta.probe ~= s.batch then return end
+  local v = call('HMGET', KEYS[1], 'hold_code', 'own_code', 'ok_from')
+  end_hold()
+  if v[1] ~= v[2] or h then retry_robots() end
+  if meta.robots == 0 or h then return end
+  call('HSET', KEYS[1], 'own_code', v[1], 'own_n', 0, 'own_ok', v[3] or '')
 end
 
 -- A batch that is bound to a slot is the one call that may be spent on what is held; the next one is put off. Not for longer than
@@ -170,11 +194,27 @@ local function held_off(s)
   return meta.held > now and meta.probe ~= s.batch or h ~= nil and h.till > now and h.batch ~= s.batch
 end
 
+-- Whether a conversation of the same robot is held.
+local kin_held
+do
+  local codes = nil -- of robots that are held, conversations of them included
+  local function code_of(rid) return string.match(name_of('robot', rid), '^[^\31]*') end
+
+  function kin_held(rid)
+    if not codes then
+      codes = {}
+      for _, other in ipairs(call('HKEYS', P .. 'heldrobots')) do codes[code_of(other)] = true end
+    end
+    return codes[code_of(rid)]
+  end
+end
+
 -- Whether a robot is not to be called now; then it is looked at again at its next probe. avoid: nor when its probe is due, for the
--- probe of its app is better made with another.
+-- probe of its app is better made with another; nor with another conversation of it.
 local function skip_held(class, rid, avoid)
   local h = held_robot(rid)
-  if not h or (h.till <= now and not avoid) then return false end
-  call('ZADD', P .. 'ready:' .. class, int(math.max(h.till, now + 1)), rid)
+  if not h and not (avoid and kin_held(rid)) then return false end
+  if h and h.till <= now and not avoid then return false end
+  call('ZADD', P .. 'ready:' .. class, int(math.max(h and h.till or 0, now + 1)), rid)
   return true
 end

@@ -162,32 +162,49 @@ local function gather_robot(class, rid)
   return got
 end
 
-local function bind(s, rid, got)
+-- Binds keys of a robot to a slot; false where it has none.
+local function bind_robot(s, class, rid)
+  local got = gather_robot(class, rid)
+  if got.n == 0 then return false end
   s.batch, s.rid, s.keys = next_batch(), rid, table.concat(got)
   s.cut, s.tries, s.note, s.at = got.n, 0, '', permit()
   charge(s)
   set_batch(s)
+  probe(rid, s.batch)
+  return true
 end
 
--- Binds the next batch to a slot, of the robots that are ready by a moment.
+-- Binds the next batch to a slot, of the robots that are ready by a moment. avoid: see skip_held; 200 are passed over so at most.
 local function claim_by(s, by, avoid)
+  local skipped = 0
   for class = 0, 2 do
     while may_call(class) do
+      if avoid and skipped >= 200 then return 'none' end
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
       local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(by), 'LIMIT', 0, 1)[1])
       if not rid then break end
-      if not skip_held(class, rid, avoid) then
+      if skip_held(class, rid, avoid) then
+        skipped = skipped + 1
+      else
         local before = popped_total
-        local got = gather_robot(class, rid)
-        if got.n > 0 then
-          bind(s, rid, got)
-          probe(rid, s.batch)
-          return 'batch'
-        end
+        if bind_robot(s, class, rid) then return 'batch' end
         if popped_total == before then -- counted as waiting, yet in no list: trust the lists
           ready_after_claim(class, rid, add_waiting(class, rid, -add_waiting(class, rid, 0)))
         end
       end
+    end
+  end
+  return 'none'
+end
+
+-- Binds the probe of a held app to a slot: of the robot that succeeded last, where its keys may go and it is not held itself.
+local function claim_proven(s)
+  local rid = tonumber(call('HGET', KEYS[1], 'ok_rid') or 0)
+  if rid == 0 or held_robot(rid) or dead_robot(rid) then return 'none' end
+  for class = 0, 2 do
+    local ready = may_call(class) and tonumber(call('ZSCORE', P .. 'ready:' .. class, rid) or now + 1)
+    if ready and ready <= now then
+      if bind_robot(s, class, rid) then return 'batch' end
     end
   end
   return 'none'
@@ -202,7 +219,8 @@ local function claim(s)
   if is_stuck(s) then at_work = at_work + 1 end -- it is not: it is here
   if meta.held > now or rest_until() > 0 or at_work > max_slots then return 'none' end
   if meta.held == 0 or meta.robots == 0 then return claim_by(s, now, false) end
-  local got = claim_by(s, now, true) -- puts robots that are held off by a millisecond
+  local got = claim_proven(s)
+  if got == 'none' then got = claim_by(s, now, true) end -- puts robots that are held off by a millisecond
   if got == 'none' then got = claim_by(s, now + 1, false) end
   return got
 end
