@@ -33,7 +33,7 @@ func (w *world) judge(f fault) judged {
 	w.Helper()
 	var j judged
 	records := w.records(&j)
-	w.judgeKeys(&j, f, records)
+	w.judgeKeys(&j, records)
 	w.judgeLetters(&j, records)
 	w.judgeCounters(&j, records)
 	w.judgeCalls(&j)
@@ -69,7 +69,7 @@ func (w *world) records(j *judged) map[string]worker.KeyRecord {
 	return out
 }
 
-func (w *world) judgeKeys(j *judged, f fault, records map[string]worker.KeyRecord) {
+func (w *world) judgeKeys(j *judged, records map[string]worker.KeyRecord) {
 	for k, e := range w.producers.ledger {
 		j.keys++
 		r := records[k]
@@ -81,7 +81,7 @@ func (w *world) judgeKeys(j *judged, f fault, records map[string]worker.KeyRecor
 				continue
 			}
 			why = "is not known"
-		case r.State == worker.KeyCancelled && e.incident == calledOff, r.State == worker.KeyDead && (e.kind != simulator.Good || f.kills):
+		case r.State == worker.KeyDead && e.kind != simulator.Good:
 		case r.State != worker.KeyRecalled:
 			why = fmt.Sprintf("is %v: %s %s", r.State, r.Code, r.Message)
 		case e.kind != simulator.Good:

@@ -50,7 +50,6 @@ type producers struct {
 const (
 	producing    = 3   // producers at once
 	keysASecond  = 240 // of all of them
-	calledOff    = "called-off"
 	aDay         = 24 * time.Hour
 	againAfter   = 200 * time.Millisecond
 	handOverTime = 15 * time.Second
@@ -134,7 +133,7 @@ func (p *producers) plan(size int) *handOver {
 	}
 	sent := time.Now().Add(-time.Duration(p.chance.IntN(7200)) * time.Second).Truncate(time.Second)
 	h := &handOver{target: targets[p.chance.IntN(len(targets))]}
-	incident := []string{"", "mail", "mail", "sale", calledOff}[p.chance.IntN(5)]
+	incident := []string{"", "mail", "mail", "sale", "storm"}[p.chance.IntN(5)]
 	h.opts = []tasks.Option{tasks.SentAt(sent), tasks.Incident(incident), tasks.WithClass(tasks.Classes()[p.chance.IntN(3)]),
 		tasks.InConversation(tasks.Conversation(h.target.Conversation))}
 	for range size {
