@@ -160,9 +160,14 @@ func (w *world) judgeCounters(j *judged, records map[string]worker.KeyRecord) {
 		j.fault("the counters say %+v, the records %+v", st.Apps[0].Total, total)
 	}
 	for _, g := range st.Apps[0].Groups {
-		if got := want[group{g.Target(), g.Incident}]; got != g.Counts {
+		of := group{g.Target(), g.Incident}
+		if got := want[of]; got != g.Counts {
 			j.fault("the counters say %+v of %v in %q, the records %+v", g.Counts, g.Target(), g.Incident, got)
 		}
+		delete(want, of)
+	}
+	for of, n := range want {
+		j.fault("no counter tells of %v in %q, the records say %+v", of.target, of.incident, n)
 	}
 }
 
