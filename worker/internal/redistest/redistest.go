@@ -165,17 +165,20 @@ func (s *Server) waitUntilUp() error {
 	}
 }
 
-// Kill ends the server at once, as a crash would.
-func (s *Server) Kill() error { return s.cmd.Process.Kill() }
+// Kill ends the server at once, as a crash would, and waits until it is gone: it writes nothing any more.
+func (s *Server) Kill() error {
+	if err := s.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = s.cmd.Wait() // it was killed: that is no news
+	return nil
+}
 
 // Dir is where the server writes.
 func (s *Server) Dir() string { return s.dir }
 
 // Restart starts the server again after Kill, on the same port and with what it had written.
-func (s *Server) Restart() error {
-	_ = s.cmd.Wait() // it was killed: that is no news
-	return s.launch()
-}
+func (s *Server) Restart() error { return s.launch() }
 
 // Stop ends the server and removes what it wrote.
 func (s *Server) Stop() error {
