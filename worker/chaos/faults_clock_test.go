@@ -44,7 +44,8 @@ func skew(mono int64) int64 {
 }
 `
 
-// skewedRecall gives the program with the clock that CLOCK_SKEW sets. Its first build takes minutes, since nearly everything needs the time.
+// skewedRecall gives the program with the clock that CLOCK_SKEW sets. Its first build takes minutes, since nearly everything needs the
+// time.
 func skewedRecall(t *testing.T) string {
 	t.Helper()
 	temp := t.TempDir()

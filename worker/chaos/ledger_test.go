@@ -36,15 +36,15 @@ type producers struct {
 	client *tasks.Client
 	seed   uint64
 
-	mu     sync.Mutex // guards all below
-	ledger map[string]*entry
-	past   []*handOver
-	chance *rand.Rand
-	next   uint64
-
 	stop context.CancelFunc
 	gone chan struct{} // closed when the world ends before its time: nothing can be handed over any more
 	done sync.WaitGroup
+
+	mu     sync.Mutex        // guards all below, until all producers are done
+	ledger map[string]*entry // by key
+	past   []*handOver
+	chance *rand.Rand
+	next   uint64
 }
 
 const (
