@@ -38,7 +38,8 @@ func (b *bundle) heldRobots(t *testing.T) map[string]time.Duration {
 	return out
 }
 
-// Two robots; the one is refused after the other succeeded: only it is held, is skipped until its probe, and goes on after one that succeeds.
+// Of two robots one is refused after the other succeeded: only it is held, is skipped until its probe, and goes on after one that
+// succeeds.
 func TestRobotHold(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {

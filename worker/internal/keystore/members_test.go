@@ -37,7 +37,8 @@ func (b *bundle) wantStates(t tb, from, n int, want flow.State) {
 	}
 }
 
-// TestKeysThatComeTogetherAreMembersOfPacks: one write ends all of a pack that was recalled whole, and whoever fares otherwise has a record of its own.
+// TestKeysThatComeTogetherAreMembersOfPacks: one write ends all of a pack that was recalled whole, and whoever fares otherwise
+// has a record of its own.
 func TestKeysThatComeTogetherAreMembersOfPacks(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {

@@ -608,7 +608,8 @@ func (b *bundle) remember(t tb) func() {
 	}
 }
 
-// Whether others succeed while a batch fails is told by calls that began after its failure, not by those that were merely answered after it.
+// Whether others succeed while a batch fails is told by calls that began after its failure, not by those that were merely answered
+// after it.
 func TestLastOKIsWhenTheCallBegan(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
