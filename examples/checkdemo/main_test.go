@@ -114,9 +114,19 @@ func TestSpoiledRun(t *testing.T) {
 
 func TestBadArguments(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{nil, {"-rate", "0"}, {"-file", "a", "-report", "b", "-output", "c"}, {"-nonsense"}} {
-		if err := run(args, &strings.Builder{}); err == nil {
-			t.Errorf("%q is taken", args)
+	const needed = "-file, -report, -output and -rate are all needed, and nothing else"
+	for args, want := range map[string]string{
+		"":                                      needed,
+		"-report b -output c -rate 1":           needed,
+		"-file a -output c -rate 1":             needed,
+		"-file a -report b -rate 1":             needed,
+		"-file a -report b -output c":           needed,
+		"-file a -report b -output c -rate 0":   needed,
+		"-file a -report b -output c -rate 1 d": needed,
+		"-nonsense":                             "not defined",
+	} {
+		if err := run(strings.Fields(args), &strings.Builder{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, and not one that says %q", args, err, want)
 		}
 	}
 }

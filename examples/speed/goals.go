@@ -2,26 +2,22 @@ package main
 
 import "fmt"
 
-// goals collects what was to be reached and what was.
-type goals []struct {
+// goal is what was to be reached and what was.
+type goal struct {
 	what, want, got string
 	met             bool
 }
 
-func (g *goals) add(what, want, got string, met bool) {
-	*g = append(*g, struct {
-		what, want, got string
-		met             bool
-	}{what, want, got, met})
-}
+// goals collects those of a part.
+type goals []goal
 
 // atLeast is of how many times as much as something else.
 func (g *goals) atLeast(what string, got, want float64) {
-	g.add(what, fmt.Sprintf("at least %.6g x", want), fmt.Sprintf("%.4g x", got), got >= want)
+	*g = append(*g, goal{what, fmt.Sprintf("at least %.6g x", want), fmt.Sprintf("%.4g x", got), got >= want})
 }
 
 func (g *goals) atMost(what string, got, want float64, unit string) {
-	g.add(what, fmt.Sprintf("at most %.6g%s", want, unit), fmt.Sprintf("%.4g%s", got, unit), got <= want)
+	*g = append(*g, goal{what, fmt.Sprintf("at most %.6g%s", want, unit), fmt.Sprintf("%.4g%s", got, unit), got <= want})
 }
 
 // goals prints them. A goal that is missed is said, and fails nothing.

@@ -4,21 +4,19 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
 )
 
 func newWorld(srv *server, svc *service, n, robots int) *world {
-	w := &world{srv: srv, rdb: srv.rdb, svc: svc}
-	for r := range robots {
-		w.robots = append(w.robots, fmt.Sprintf("dingspeed%07d", r))
-		var keys []string
-		for i := r; i < n; i += robots {
-			keys = append(keys, key(i))
-		}
-		w.keys = append(w.keys, keys)
-		w.total += len(keys)
+	return &world{srv: srv, rdb: srv.rdb, svc: svc, robots: robotCodes("speed", robots), keys: deal(0, n, robots), total: n}
+}
+
+// deal deals n keys out to robots in turn, from the number from on.
+func deal(from, n, robots int) [][]string {
+	keys := make([][]string, robots)
+	for i := range n {
+		keys[i%robots] = append(keys[i%robots], key(from+i))
 	}
-	return w
+	return keys
 }
 
 // key makes a key as the service's are: 44 characters of Base64.

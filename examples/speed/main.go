@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
@@ -76,12 +77,10 @@ func (b *bench) start(ctx context.Context, which, only string) (err error) {
 	if b.keys < 1000 || b.fill < 10_000 || b.rounds < 1 || b.rate <= 0 {
 		return fmt.Errorf("at least 1,000 keys, 10,000 that wait, 1 round and a rate are needed")
 	}
-	wanted := map[string]bool{}
-	for name := range strings.SplitSeq(which, ",") {
-		wanted[strings.TrimSpace(name)] = true
+	wanted, err := chosen(which)
+	if err != nil {
+		return err
 	}
-	all := wanted["all"]
-	delete(wanted, "all")
 	if b.srv, err = startRedis(); err != nil {
 		return err
 	}
@@ -93,10 +92,9 @@ func (b *bench) start(ctx context.Context, which, only string) (err error) {
 	b.printf("%s, %d processors, %s, Redis %s, %s\n",
 		cpu(), runtime.NumCPU(), runtime.Version(), b.srv.version(ctx), time.Now().UTC().Format(time.DateOnly))
 	for _, p := range parts {
-		if !all && !wanted[p.name] {
+		if !wanted[p.name] {
 			continue
 		}
-		delete(wanted, p.name)
 		began := time.Now()
 		b.printf("\n### %s\n", p.title)
 		if err := p.run(ctx, b); err != nil {
@@ -104,10 +102,26 @@ func (b *bench) start(ctx context.Context, which, only string) (err error) {
 		}
 		fmt.Fprintf(os.Stderr, "%s took %v\n", p.name, time.Since(began).Round(time.Second))
 	}
-	for name := range wanted {
-		return fmt.Errorf("there is no part %q", name)
-	}
 	return nil
+}
+
+// chosen reads which parts are wanted, before any of them takes its time.
+func chosen(which string) (map[string]bool, error) {
+	known, wanted := map[string]bool{}, map[string]bool{}
+	for _, p := range parts {
+		known[p.name] = true
+	}
+	for name := range strings.SplitSeq(which, ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == "all":
+			maps.Copy(wanted, known)
+		case known[name]:
+			wanted[name] = true
+		default:
+			return nil, fmt.Errorf("there is no part %q", name)
+		}
+	}
+	return wanted, nil
 }
 
 func (b *bench) printf(format string, args ...any) { _, _ = fmt.Fprintf(b.out, format, args...) }

@@ -35,7 +35,7 @@ type program struct {
 	stop   func() // ends the worker
 }
 
-// begin empties Redis, and starts a worker unless there are no apps.
+// begin empties Redis and starts a worker.
 func begin(ctx context.Context, srv *server, svc *service, apps ...worker.App) (*program, error) {
 	if err := srv.rdb.FlushAll(ctx).Err(); err != nil {
 		return nil, err
@@ -84,14 +84,7 @@ func (p *program) resume() error {
 
 // submit hands over n keys, from the number from on, robot by robot.
 func (p *program) submit(ctx context.Context, from, n int, robots []string, opts ...tasks.Option) error {
-	w := &world{robots: robots}
-	for r := range robots {
-		var keys []string
-		for i := r; i < n; i += len(robots) {
-			keys = append(keys, key(from+i))
-		}
-		w.keys = append(w.keys, keys)
-	}
+	w := &world{robots: robots, keys: deal(from, n, len(robots))}
 	opts = append([]tasks.Option{tasks.Incident("speed"), tasks.SentAt(time.Now())}, opts...)
 	return producers(w, tasks.MaxKeysPerSubmission, func(robot string, keys []string) error {
 		_, err := p.client.Recall(ctx, robot, keys, opts...)

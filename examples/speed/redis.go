@@ -40,7 +40,7 @@ func startRedis() (*server, error) {
 	s := &server{dir: dir, cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "")}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is for this program, which ends it
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start redis-server (apt-get install -y redis-server): %w", err)
+		return nil, errors.Join(fmt.Errorf("start redis-server (apt-get install -y redis-server): %w", err), os.RemoveAll(dir))
 	}
 	s.rdb = redis.NewClient(&redis.Options{Addr: addr, PoolSize: 200})
 	s.rdb.AddHook(counting{&s.trips})
@@ -55,10 +55,8 @@ func startRedis() (*server, error) {
 
 func (s *server) stop() error {
 	_ = s.rdb.Close()
-	if s.cmd.Process != nil {
-		_ = s.cmd.Process.Kill() // it may have ended by itself
-	}
-	_ = s.cmd.Wait() // it was killed: that is no news
+	_ = s.cmd.Process.Kill() // it may have ended by itself
+	_ = s.cmd.Wait()         // it was killed: that is no news
 	return os.RemoveAll(s.dir)
 }
 

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
@@ -27,7 +28,11 @@ type world struct {
 	robots []string
 	keys   [][]string // of each robot
 	total  int
+	failed atomic.Pointer[error] // the first that a way met while it drains
 }
+
+// fail notes an error, by which the way ends.
+func (w *world) fail(err error) { w.failed.CompareAndSwap(nil, &err) }
 
 // way is how somebody could recall keys.
 type way struct {
@@ -278,11 +283,17 @@ func list() way {
 					for n := i; ctx.Err() == nil; n++ {
 						robot := w.robots[n%len(w.robots)]
 						keys, err := w.rdb.LPopCount(ctx, "list:"+robot, fullCall).Result()
-						if err != nil {
+						if errors.Is(err, redis.Nil) {
 							time.Sleep(time.Millisecond) // empty
 							continue
 						}
-						if err := call(ctx, w.svc, robot, keys); err != nil {
+						if err == nil {
+							err = call(ctx, w.svc, robot, keys)
+						}
+						if err != nil {
+							if ctx.Err() == nil {
+								w.fail(err)
+							}
 							return
 						}
 					}
@@ -318,8 +329,8 @@ func loop() way {
 						at[i] += fullCall
 						mu.Unlock()
 						err := call(ctx, w.svc, w.robots[i], w.keys[i][from:min(from+fullCall, len(w.keys[i]))])
-						if err != nil && !strings.Contains(err.Error(), "canceled") {
-							panic(err)
+						if err != nil && ctx.Err() == nil {
+							w.fail(err)
 						}
 					}
 				})

@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dingrecall/worker"
 )
 
 func TestTwoWorkersRecallEachKeyOnce(t *testing.T) {
@@ -68,13 +70,14 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 		t.Fatalf("the work was over before: %+v, %v", before, err)
 	}
 	// All keys but those that the killed worker held go on at once.
+	var c worker.Counts
 	until(t, 30*time.Second, "no key waits", func() bool {
-		c, err := b.total()
+		c, err = b.total()
 		return err == nil && c.Accepted == n && c.Waiting == 0
 	})
-	t.Logf("%v after the kill no key waits, %v", time.Since(killed), func() any { c, _ := b.total(); return c }())
+	t.Logf("%v after the kill no key waits, %+v", time.Since(killed), c)
 	// Those of the killed one are taken over: after its lease of 30 s, and long before asynq would give them to others.
-	c := b.untilSettled(n, 45*time.Second-time.Since(killed))
+	c = b.untilSettled(n, 45*time.Second-time.Since(killed))
 	t.Logf("%v after the kill all is done", time.Since(killed))
 	s := b.checkAllRecalled(n, c)
 	if most := int64(20 * s.MaxConcurrent); s.KeysAskedAgain > most {

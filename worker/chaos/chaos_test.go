@@ -138,7 +138,7 @@ func trial(t *testing.T, f fault, s *schedule, seed uint64) {
 // takenOverIn is how long after the death of a worker the last of the keys in its calls is called again, at most.
 const takenOverIn = 45 * time.Second
 
-// measure adds a trial to the results.
+// measure adds a trial to the results, and fails it where others took too long to take over.
 func (w *world) measure(f fault, s *schedule, j judged) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +166,7 @@ func (w *world) measure(f fault, s *schedule, j judged) {
 		if took > takenOverIn {
 			w.Errorf("the last key of the dead worker was called again %v after its death", took)
 		}
-		w.Logf("the last of the struck worker's %d keys was called %v after, a new key waited %v at most", j.twice, took, waited)
+		w.Logf("the last key of the struck was called again %v after it, a new key waited %v at most", took, waited)
 	}
 	if w.Failed() {
 		r.violations++

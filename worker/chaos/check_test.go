@@ -33,7 +33,7 @@ func (w *world) judge(f fault) judged {
 	w.Helper()
 	var j judged
 	records := w.records(&j)
-	w.judgeKeys(&j, f, records)
+	w.judgeKeys(&j, records)
 	w.judgeLetters(&j, records)
 	w.judgeCounters(&j, records)
 	w.judgeCalls(&j)
@@ -69,7 +69,7 @@ func (w *world) records(j *judged) map[string]worker.KeyRecord {
 	return out
 }
 
-func (w *world) judgeKeys(j *judged, f fault, records map[string]worker.KeyRecord) {
+func (w *world) judgeKeys(j *judged, records map[string]worker.KeyRecord) {
 	for k, e := range w.producers.ledger {
 		j.keys++
 		r := records[k]
@@ -81,7 +81,7 @@ func (w *world) judgeKeys(j *judged, f fault, records map[string]worker.KeyRecor
 				continue
 			}
 			why = "is not known"
-		case r.State == worker.KeyCancelled && e.incident == calledOff, r.State == worker.KeyDead && (e.kind != simulator.Good || f.kills):
+		case r.State == worker.KeyDead && e.kind != simulator.Good:
 		case r.State != worker.KeyRecalled:
 			why = fmt.Sprintf("is %v: %s %s", r.State, r.Code, r.Message)
 		case e.kind != simulator.Good:
@@ -160,9 +160,14 @@ func (w *world) judgeCounters(j *judged, records map[string]worker.KeyRecord) {
 		j.fault("the counters say %+v, the records %+v", st.Apps[0].Total, total)
 	}
 	for _, g := range st.Apps[0].Groups {
-		if got := want[group{g.Target(), g.Incident}]; got != g.Counts {
+		of := group{g.Target(), g.Incident}
+		if got := want[of]; got != g.Counts {
 			j.fault("the counters say %+v of %v in %q, the records %+v", g.Counts, g.Target(), g.Incident, got)
 		}
+		delete(want, of)
+	}
+	for of, n := range want {
+		j.fault("no counter tells of %v in %q, the records say %+v", of.target, of.incident, n)
 	}
 }
 

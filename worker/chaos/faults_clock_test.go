@@ -13,9 +13,10 @@ import (
 	"dingrecall/worker/internal/proctest"
 )
 
-// A clock that is wrong is put into the standard library, and into one worker's process only: the program is built as it is, with a time.Now
-// whose wall clock is off. Timers and differences go by the monotonic clock, which a jump leaves alone, as on a machine whose clock is
-// set. (A system call that lies would not do: Go reads the clock without one; nor would a namespace, which moves the other clocks only.)
+// A clock that is wrong is put into the standard library, and into one worker's process only: the program is built as it is, with a
+// time.Now whose wall clock is off. Timers and differences go by the monotonic clock, which a jump leaves alone, as on a machine whose
+// clock is set. (A system call that lies would not do: Go reads the clock without one; nor would a namespace, which moves the other clocks
+// only.)
 const skewSource = `package time
 
 import "syscall"
@@ -44,7 +45,8 @@ func skew(mono int64) int64 {
 }
 `
 
-// skewedRecall gives the program with the clock that CLOCK_SKEW sets. Its first build takes minutes, since nearly everything needs the time.
+// skewedRecall gives the program with the clock that CLOCK_SKEW sets. Its first build takes minutes, since nearly everything needs the
+// time.
 func skewedRecall(t *testing.T) string {
 	t.Helper()
 	temp := t.TempDir()

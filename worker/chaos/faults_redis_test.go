@@ -10,12 +10,13 @@ import (
 	"dingrecall/worker/internal/proctest"
 )
 
-// kill ends Redis as a crash does.
-func (w *world) killRedis() time.Time {
+// crashRedis ends Redis as a crash does, and gives the moment.
+func (w *world) crashRedis() time.Time {
+	at := time.Now()
 	if err := w.redis.Kill(); err != nil {
 		w.Fatal(err)
 	}
-	return time.Now()
+	return at
 }
 
 func (w *world) restartRedis() {
@@ -28,7 +29,7 @@ func (w *world) restartRedis() {
 // killRedis: what Redis acknowledged is on disk, so that nothing may be called twice.
 func killRedis(w *world) {
 	for range 2 {
-		w.killRedis()
+		w.crashRedis()
 		w.pause(w.between(0, 3*time.Second))
 		w.restartRedis()
 		w.pause(w.between(0, 2*time.Second))
@@ -38,7 +39,7 @@ func killRedis(w *world) {
 // killRedisEverysec: Redis may forget what it had not handed to the system, for up to two seconds.
 func killRedisEverysec(w *world) {
 	for range 2 {
-		at := w.killRedis()
+		at := w.crashRedis()
 		w.pause(w.between(0, 3*time.Second))
 		w.restartRedis()
 		w.windows = append(w.windows, span{at.Add(-2 * time.Second), time.Now()})
@@ -52,7 +53,8 @@ func cutPower(w *world) {
 	lost := span{from: time.Now().Add(-2 * time.Second)}
 	onDisk := w.aofSize()
 	w.pause(w.between(0, time.Second))
-	lost.to = w.killRedis().Add(100 * time.Millisecond) // what was told to a producer is noted a little later
+	w.crashRedis()
+	lost.to = time.Now().Add(100 * time.Millisecond) // what was told to a producer is noted a little later
 	if err := os.Truncate(w.aof(), onDisk); err != nil {
 		w.Fatal(err)
 	}
@@ -83,7 +85,7 @@ func (w *world) aofSize() int64 {
 
 // redisGone: workers try for 20 s to write what their calls came to. Then those calls are made again.
 func redisGone(w *world) {
-	at := w.killRedis()
+	at := w.crashRedis()
 	w.pause(30 * time.Second)
 	w.windows = append(w.windows, span{at.Add(-100 * time.Millisecond), time.Now()})
 	w.restartRedis()

@@ -14,7 +14,6 @@ type fault struct {
 	takes time.Duration // a trial, roughly
 	short bool          // a trial is part of make test
 
-	kills      bool // good keys may die of it
 	oneAttempt bool // every key is recalled by its first call, also those that were in one
 	skewed     bool // needs the program with a clock that is wrong
 	waits      bool // how long new keys wait is measured, as with takesOver

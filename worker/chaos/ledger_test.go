@@ -36,21 +36,20 @@ type producers struct {
 	client *tasks.Client
 	seed   uint64
 
-	mu     sync.Mutex // guards all below
-	ledger map[string]*entry
-	past   []*handOver
-	chance *rand.Rand
-	next   uint64
-
 	stop context.CancelFunc
 	gone chan struct{} // closed when the world ends before its time: nothing can be handed over any more
 	done sync.WaitGroup
+
+	mu     sync.Mutex        // guards all below, until all producers are done
+	ledger map[string]*entry // by key
+	past   []*handOver
+	chance *rand.Rand
+	next   uint64
 }
 
 const (
 	producing    = 3   // producers at once
 	keysASecond  = 240 // of all of them
-	calledOff    = "called-off"
 	aDay         = 24 * time.Hour
 	againAfter   = 200 * time.Millisecond
 	handOverTime = 15 * time.Second
@@ -134,7 +133,7 @@ func (p *producers) plan(size int) *handOver {
 	}
 	sent := time.Now().Add(-time.Duration(p.chance.IntN(7200)) * time.Second).Truncate(time.Second)
 	h := &handOver{target: targets[p.chance.IntN(len(targets))]}
-	incident := []string{"", "mail", "mail", "sale", calledOff}[p.chance.IntN(5)]
+	incident := []string{"", "mail", "mail", "sale", "storm"}[p.chance.IntN(5)]
 	h.opts = []tasks.Option{tasks.SentAt(sent), tasks.Incident(incident), tasks.WithClass(tasks.Classes()[p.chance.IntN(3)]),
 		tasks.InConversation(tasks.Conversation(h.target.Conversation))}
 	for range size {

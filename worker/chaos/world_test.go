@@ -121,7 +121,7 @@ func (w *world) hireAs(program string, env ...string) *agent {
 	return a
 }
 
-// living gives the workers that have not been killed.
+// living gives the workers that have not ended.
 func (w *world) living() (out []*agent) {
 	for _, a := range w.agents {
 		if !a.Ended() {
@@ -196,9 +196,9 @@ func (w *world) behave(m proctest.Manner) {
 	}
 }
 
-// quiet says whether every key is in, and nothing waits, runs or is owed any more. What asynq has as active is left out: where a worker died,
-// or the reply was lost by which it was given a task, asynq finds that out within two minutes, and what the task is for is done long before. Only
-// where Redis may have forgotten keys nothing else tells when all that are left are in.
+// quiet says whether every key is in, and nothing waits, runs or is owed any more. What asynq has as active is left out: where a worker
+// died, or the reply was lost by which it was given a task, asynq finds that out within two minutes, and what the task is for is done
+// long before. Only where Redis may have forgotten keys it counts: nothing else tells there when all that are left are in.
 func (w *world) quiet() bool {
 	st, err := w.insp.Status(context.Background())
 	if err != nil {

@@ -324,11 +324,7 @@ func TestGarbageIsNoPanic(t *testing.T) {
 			at := b.admit(3)
 			b.service.answer = func(_ int, c fakeCall) (upstream.Answer, error) { return answer(c) }
 			err := b.run(at, 0)
-			n := 0
-			for _, k := range b.states(3) {
-				n += k
-			}
-			if got := b.states(3); n != 3 || got[flow.Unknown] > 0 || got[flow.Recalled] > 0 {
+			if got := b.states(3); got[flow.Unknown] > 0 || got[flow.Recalled] > 0 {
 				t.Errorf("answer %d: states %v, %v", i, got, err)
 			}
 		}

@@ -136,8 +136,8 @@ func TestAServiceThatDoesEitherAtRandom(t *testing.T) {
 	}
 }
 
-// TestBatchesThatNeedNoCall: keys between two that have expired die unasked, the oldest of those before them is called alone, and the others
-// are claimed again; where that front may reach further, batches are passed over, but one is called.
+// TestBatchesThatNeedNoCall: keys between two that have expired die unasked, the oldest of those before them is called alone, and the
+// others are claimed again; where that front may reach further, batches are passed over, but one is called.
 func TestBatchesThatNeedNoCall(t *testing.T) {
 	t.Parallel()
 	b := testBatch(6)

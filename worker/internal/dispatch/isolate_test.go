@@ -273,10 +273,9 @@ func TestAnUnknownRobotIsConfirmed(t *testing.T) {
 // BenchmarkIsolate measures what one bad key among 20 costs where it fails its whole call.
 func BenchmarkIsolate(b *testing.B) {
 	calls := 0
-	t := &testing.T{}
 	for i := range b.N {
 		keys := names(20)
-		w := newWorld(t, 1, keys, failsWhole(400, "invalid.processQueryKey", keys[i%20]))
+		w := newWorld(b, 1, keys, failsWhole(400, "invalid.processQueryKey", keys[i%20]))
 		w.run(100)
 		calls += w.calls
 	}

@@ -7,7 +7,8 @@ import (
 	"dingrecall/upstream"
 )
 
-// TestMetered: official are throttled calls and calls that never arrived; the rest counts, since nobody says otherwise.
+// TestMetered: by the official documentation throttled calls do not count, nor calls that never arrived; others do, since nobody says
+// otherwise.
 func TestMetered(t *testing.T) {
 	t.Parallel()
 	service := func(status int, code string) *upstream.Error {

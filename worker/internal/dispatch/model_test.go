@@ -12,7 +12,7 @@ import (
 // world is a small model of the key store and the queue: some slots of one robot that take batches, call, and do what was decided.
 // Its time passes by itself.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	policy  Policy
 	now     time.Time
 	lastOK  time.Time
@@ -43,7 +43,7 @@ type modelSlot struct {
 	fresh []*modelKey
 }
 
-// fill takes waiting keys for a call of bound ones.
+// fill takes up to n waiting keys, and no more than there is room for, to go along with a slot's bound ones, and gives how many it took.
 func (w *world) fill(s *modelSlot, n, room int) int {
 	s.fresh = nil
 	for i := 0; i < len(w.waiting) && len(s.fresh) < min(n, room); {
@@ -61,7 +61,7 @@ func (w *world) fill(s *modelSlot, n, room int) int {
 	return len(s.fresh)
 }
 
-func newWorld(t *testing.T, slots int, keys []string, serve func(w *world, keys []string) ([]upstream.Verdict, *upstream.Error)) *world {
+func newWorld(t testing.TB, slots int, keys []string, serve func(w *world, keys []string) ([]upstream.Verdict, *upstream.Error)) *world {
 	t.Helper()
 	w := &world{t: t, policy: testPolicy(), now: testNow, all: map[string]*modelKey{}, serve: serve}
 	for range slots {

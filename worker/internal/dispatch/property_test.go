@@ -200,7 +200,7 @@ func TestAnyServiceComesToAnEnd(t *testing.T) {
 		whole := rapid.SliceOfN(rapid.Bool(), 1, 7).Draw(rt, "whole")
 		recalled := map[string]bool{}
 		w := newWorld(t, rapid.IntRange(1, 3).Draw(rt, "slots"), keys, func(w *world, called []string) ([]upstream.Verdict, *upstream.Error) {
-			return anyService(w, called, bad, mishaps[w.calls%len(mishaps)], whole[w.calls%len(whole)], recalled)
+			return anyService(called, bad, mishaps[w.calls%len(mishaps)], whole[w.calls%len(whole)], recalled)
 		})
 		w.policy.UnknownAttempts = rapid.IntRange(1, 10).Draw(rt, "unknownAttempts")
 		w.policy.SplitAfter = rapid.IntRange(1, 12).Draw(rt, "splitAfter")
@@ -220,7 +220,7 @@ func TestAnyServiceComesToAnEnd(t *testing.T) {
 	})
 }
 
-func anyService(_ *world, called []string, bad map[string]string, mishap string, whole bool, recalled map[string]bool) ([]upstream.Verdict, *upstream.Error) {
+func anyService(called []string, bad map[string]string, mishap string, whole bool, recalled map[string]bool) ([]upstream.Verdict, *upstream.Error) {
 	switch mishap {
 	case "503":
 		return nil, serviceError(503, "")

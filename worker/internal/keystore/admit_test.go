@@ -25,6 +25,7 @@ func oddKeys() []string {
 func TestAdmitIsIdempotent(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
+		b.admit(t, Admission{Keys: testKeys(100, 1), Class: flow.Bulk, Incident: "flood"}) // which is known by its name from then on
 		a := Admission{Keys: testKeys(0, 30), Class: flow.Bulk, Incident: "storm"}
 		if n, _ := b.admit(t, a); n != (Admitted{Accepted: 30}) {
 			t.Fatalf("%+v", n)
@@ -38,8 +39,11 @@ func TestAdmitIsIdempotent(t *testing.T) {
 		})
 		b.unchanged(t, "the same under another incident and time", func() *Reply {
 			other := a
-			other.Incident, other.SentAt = "storm", b.clock.Add(-time.Hour)
-			_, r := b.admit(t, other)
+			other.Incident, other.SentAt = "flood", b.clock.Add(-time.Hour)
+			n, r := b.admit(t, other)
+			if n != (Admitted{Known: 30}) {
+				t.Errorf("under another incident: %+v", n)
+			}
 			return r
 		})
 		if n, _ := b.admit(t, Admission{Keys: []string{"twice", "twice"}, Class: flow.Bulk}); n != (Admitted{Accepted: 1, Known: 1}) {

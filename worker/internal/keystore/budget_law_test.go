@@ -22,12 +22,11 @@ type budgetService struct {
 	total, others int // of this month
 }
 
-// budgetRun is a worker with a permit. made are the calls that it has made, metered those of them that count.
+// budgetRun is a worker with a permit.
 type budgetRun struct {
-	slot    flow.DueSlot
-	batch   *flow.Batch
-	made    int
-	metered int
+	slot  flow.DueSlot
+	batch *flow.Batch
+	made  int // calls, each of which the service counts
 }
 
 type budgetWorld struct {
@@ -112,22 +111,13 @@ func (w *budgetWorld) judge(t *rapid.T) {
 }
 
 // take goes on with a run, or forgets it, by what a script said.
-func (w *budgetWorld) take(slot flow.DueSlot, r *Reply) {
+func (w *budgetWorld) take(t *rapid.T, slot flow.DueSlot, r *Reply) {
 	if r.Status == StatusBatch {
 		w.runs = append(w.runs, &budgetRun{slot: slot, batch: r.Batch})
-	} else if r.Status == StatusIdle && w.status(w.t()).Total.Waiting > 0 {
+	} else if r.Status == StatusIdle && w.status(t).Total.Waiting > 0 {
 		w.spent++
 	}
 }
-
-// t is for helpers that need a test and cannot fail here.
-func (w *budgetWorld) t() tb { return panicking{} }
-
-type panicking struct{}
-
-func (panicking) Helper()                           {}
-func (panicking) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
-func (panicking) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 func (w *budgetWorld) attachDue(t *rapid.T) {
 	due := w.wake(t).Due
@@ -135,7 +125,7 @@ func (w *budgetWorld) attachDue(t *rapid.T) {
 		return
 	}
 	slot := rapid.SampledFrom(due).Draw(t, "slot")
-	w.take(slot, w.attach(t, slot, 0))
+	w.take(t, slot, w.attach(t, slot, 0))
 }
 
 func (w *budgetWorld) run(t *rapid.T) *budgetRun {
@@ -182,7 +172,6 @@ func (w *budgetWorld) call(t *rapid.T) {
 		}
 	}
 	run.made++
-	run.metered++
 	w.service.total++
 	if run.batch.Keys[0].Class != flow.Urgent {
 		w.service.others++
@@ -199,9 +188,9 @@ func (w *budgetWorld) settleRun(t *rapid.T, next flow.Next) {
 	if next == flow.NextClaim {
 		s = recalled(n)
 	}
-	s.Metered = run.metered
+	s.Metered = run.made
 	w.forget(run)
-	w.take(run.slot, w.settle(t, run.slot, run.batch, s))
+	w.take(t, run.slot, w.settle(t, run.slot, run.batch, s))
 }
 
 func (w *budgetWorld) giveUpRun(t *rapid.T) {
@@ -209,7 +198,7 @@ func (w *budgetWorld) giveUpRun(t *rapid.T) {
 	if run == nil {
 		return
 	}
-	if _, err := w.GiveUp(context.Background(), run.at(), run.metered); err != nil {
+	if _, err := w.GiveUp(context.Background(), run.at(), run.made); err != nil {
 		t.Fatal(err)
 	}
 	w.forget(run)
@@ -225,7 +214,7 @@ func (w *budgetWorld) die(t *rapid.T) {
 	if run.made == 0 {
 		w.lost++
 	}
-	w.take(run.slot, w.attach(t, run.slot, 1000*w.lost+1+int(run.batch.ID)))
+	w.take(t, run.slot, w.attach(t, run.slot, 1000*w.lost+1+int(run.batch.ID)))
 }
 
 // month lets the month turn, once all that is under way has been settled: the clock of a call that is in between decides where it
@@ -233,7 +222,7 @@ func (w *budgetWorld) die(t *rapid.T) {
 func (w *budgetWorld) month(t *rapid.T) {
 	for len(w.runs) > 0 {
 		run := w.runs[0]
-		if _, err := w.GiveUp(context.Background(), run.at(), run.metered); err != nil {
+		if _, err := w.GiveUp(context.Background(), run.at(), run.made); err != nil {
 			t.Fatal(err)
 		}
 		w.forget(run)

@@ -236,8 +236,8 @@ func TestRestOfABatchAtTheLimit(t *testing.T) {
 	})
 }
 
-// TestCompanyAndTheReserve: keys join a call for as long as the month's calls are there for their class; and what is kept for urgent keys is for
-// no search among others.
+// TestCompanyAndTheReserve: keys join a call for as long as the month's calls are there for their class; and what is kept for urgent keys
+// is for no search among others.
 func TestCompanyAndTheReserve(t *testing.T) {
 	t.Parallel()
 	const reserve = 5

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -193,16 +194,29 @@ func TestParamsValidate(t *testing.T) {
 	if err := testParams().Validate(); err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(*Params){
-		"no slots": func(p *Params) { p.Slots = 0 }, "many slots": func(p *Params) { p.Slots, p.SlotsCap = 256, 256 }, "low cap": func(p *Params) { p.SlotsCap = 3 },
-		"high cap": func(p *Params) { p.SlotsCap = 256 }, "linger": func(p *Params) { p.Linger = -1 }, "interval": func(p *Params) { p.Interval = -1 },
-		"life": func(p *Params) { p.Life = time.Millisecond }, "short ledger": func(p *Params) { p.LedgerTTL = 47 * time.Hour },
-		"long ledger": func(p *Params) { p.LedgerTTL = 201 * 24 * time.Hour }, "letter": func(p *Params) { p.Letter = 0 }, "probe": func(p *Params) { p.ProbeMax = 0 },
+	for _, c := range []struct {
+		spoil func(*Params)
+		says  string
+	}{
+		{func(p *Params) { p.Slots = 0 }, "slots must be 1 to 255 and at most the cap: 0, cap 8"},
+		{func(p *Params) { p.Slots, p.SlotsCap = 256, 256 }, "slots must be 1 to 255 and at most the cap: 256, cap 256"},
+		{func(p *Params) { p.SlotsCap = 3 }, "slots must be 1 to 255 and at most the cap: 4, cap 3"},
+		{func(p *Params) { p.SlotsCap = 256 }, "slots must be 1 to 255 and at most the cap: 4, cap 256"},
+		{func(p *Params) { p.Linger = -1 }, "must not be negative"},
+		{func(p *Params) { p.Interval = -1 }, "must not be negative"},
+		{func(p *Params) { p.Stuck = -1 }, "must not be negative"},
+		{func(p *Params) { p.Life = time.Millisecond }, "at least a second: 1ms"},
+		{func(p *Params) { p.LedgerTTL = 47 * time.Hour }, "48 hours at least: 47h"},
+		{func(p *Params) { p.LedgerTTL = 201 * 24 * time.Hour }, "longer than 200 days: 4824h"},
+		{func(p *Params) { p.Admit = -1 }, "and not -1"},
+		{func(p *Params) { p.Admit = MaxAdmit + 1 }, fmt.Sprint("and not ", MaxAdmit+1)},
+		{func(p *Params) { p.Letter = 0 }, "a dead letter holds one key at least"},
+		{func(p *Params) { p.ProbeMax = 0 }, "probes are a second apart at least"},
 	} {
 		p := testParams()
-		spoil(&p)
-		if err := p.Validate(); err == nil {
-			t.Errorf("%s: no error", name)
+		c.spoil(&p)
+		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%q is not in %v", c.says, err)
 		}
 	}
 }

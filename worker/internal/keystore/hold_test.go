@@ -39,7 +39,8 @@ func (b *bundle) heldRobots(t *testing.T) map[string]time.Duration {
 	return out
 }
 
-// Two robots; the one is refused after the other succeeded: only it is held, is skipped until its probe, and goes on after one that succeeds.
+// Of two robots one is refused after the other succeeded: only it is held, is skipped until its probe, and goes on after one that
+// succeeds.
 func TestRobotHold(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
@@ -213,11 +214,11 @@ func TestOnlyTheProbeEndsAHold(t *testing.T) {
 		if st := b.status(t); st.Hold == nil || second.Status != StatusIdle {
 			t.Errorf("a call that was under way ended the hold: %s", second.Status)
 		}
-		if told, _, _ := b.ToldHold(context.Background(), second); told {
-			t.Error("it is said twice that the app is held")
+		if told, _, err := b.ToldHold(context.Background(), second); told || err != nil {
+			t.Errorf("it is said twice that the app is held: %v", err)
 		}
-		if told, alone, _ := b.ToldHold(context.Background(), first); !told || alone {
-			t.Error("it is not said that the app is held")
+		if told, alone, err := b.ToldHold(context.Background(), first); !told || alone || err != nil {
+			t.Errorf("it is not said that the app is held: %v, alone %v, %v", told, alone, err)
 		}
 		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID, 1); ok || err != nil {
 			t.Errorf("a permit for a held app: %v, %v", ok, err)

@@ -459,13 +459,7 @@ func (w *lawWorld) reconcile(t *rapid.T) {
 	if x, ok := pick(t, w.tasks, "deleted"); ok && !slices.ContainsFunc(w.runs, func(r *lawRun) bool { return r.task == x }) {
 		w.done(x)
 	}
-	busy, err := w.BusySlots(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range busy {
-		w.enqueue(d)
-	}
+	w.enqueueBusy(t)
 }
 
 // quiesce lets everything come to its end: workers live, calls succeed, somebody looks when a reply says so.
@@ -475,7 +469,7 @@ func (w *lawWorld) quiesce() {
 		x.retry++
 	}
 	w.params.Slots = 3
-	w.reconcileAll()
+	w.enqueueBusy(w.t)
 	for range 2000 {
 		if len(w.tasks) > 0 {
 			w.finish(w.tasks[0])
@@ -494,10 +488,10 @@ func (w *lawWorld) quiesce() {
 	w.t.Fatalf("there is no end to it: %+v", w.status(w.t))
 }
 
-func (w *lawWorld) reconcileAll() {
+func (w *lawWorld) enqueueBusy(t *rapid.T) {
 	busy, err := w.BusySlots(context.Background())
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, d := range busy {
 		w.enqueue(d)

@@ -57,10 +57,6 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 				}
 				c := b.check(t)
 				onServer := strings.HasSuffix(t.Name(), "redis-server")
-				keys := keys
-				if !onServer {
-					keys = keys[:400] // it runs Lua in Go: slowly
-				}
 				buckets, most := 0, 0
 				for n, fields := range c.strs {
 					if !strings.HasPrefix(n, "ledger:") || strings.Count(n, ":") != 2 {
@@ -77,10 +73,14 @@ func TestLedgerGrowsInSmallBuckets(t *testing.T) {
 				if buckets < len(keys)/60 || most > 128 {
 					t.Errorf("%d buckets, with up to %d keys", buckets, most)
 				}
-				if n, _ := b.admit(t, Admission{Keys: keys, Class: flow.Bulk}); n.Known != len(keys) {
+				again := keys
+				if !onServer {
+					again = keys[:400] // it runs Lua in Go: slowly
+				}
+				if n, _ := b.admit(t, Admission{Keys: again, Class: flow.Bulk}); n.Known != len(again) {
 					t.Errorf("again: %+v", n)
 				}
-				for _, rec := range b.lookup(t, keys...) {
+				for _, rec := range b.lookup(t, again...) {
 					if rec.State != flow.Waiting {
 						t.Fatalf("%+v", rec)
 					}

@@ -5,10 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"dingrecall/worker/internal/flow"
-	"dingrecall/worker/internal/redistest"
 )
 
 // members gives how many keys have no record of their own, and how many have one.
@@ -40,7 +37,8 @@ func (b *bundle) wantStates(t tb, from, n int, want flow.State) {
 	}
 }
 
-// TestKeysThatComeTogetherAreMembersOfPacks: one write ends all of a pack that was recalled whole, and whoever fares otherwise has a record of its own.
+// TestKeysThatComeTogetherAreMembersOfPacks: one write ends all of a pack that was recalled whole, and whoever fares otherwise
+// has a record of its own.
 func TestKeysThatComeTogetherAreMembersOfPacks(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bundle) {
@@ -133,8 +131,7 @@ func TestWhoIsNoMember(t *testing.T) {
 // TestTheRestOfACutPackGoesBehind: in front it would have all packs behind it cut, and each key settled by itself.
 func TestTheRestOfACutPackGoesBehind(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		b.params.Slots = 1
 		b.admit(t, Admission{Keys: testKeys(0, 7)})
 		b.admit(t, Admission{Keys: testKeys(100, 100)})
@@ -147,8 +144,7 @@ func TestTheRestOfACutPackGoesBehind(t *testing.T) {
 // TestTheRestOfACutPackStaysBeforeLaterWindows: behind the others it may go only where their windows close with its own.
 func TestTheRestOfACutPackStaysBeforeLaterWindows(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		b.params.Slots = 1
 		day := b.clock.Truncate(24 * time.Hour) // all of it lies in one bucket of five minutes
 		b.admit(t, Admission{Keys: testKeys(0, 7), SentAt: day})

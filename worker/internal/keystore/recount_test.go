@@ -44,10 +44,10 @@ type recount struct {
 	prefix  string
 	today   int64
 	nowMs   int64
-	strs    map[string]map[string]string  // hashes
-	lists   map[string][]string           //
-	zsets   map[string]map[string]float64 //
-	ttl     map[string]time.Duration      // of what must expire
+	strs    map[string]map[string]string // hashes
+	lists   map[string][]string
+	zsets   map[string]map[string]float64
+	ttl     map[string]time.Duration // of what must expire
 	robots  map[int]string
 	incs    map[int]string
 	keys    map[string]*rawKey // by rid:key
@@ -538,12 +538,17 @@ func (c *recount) checkStatus(st AppStatus) {
 	}
 	for _, g := range st.Groups {
 		var got Counts
-		if own := groups[g.Target().Name()+" "+g.Incident]; own != nil {
+		of := g.Target().Name() + " " + g.Incident
+		if own := groups[of]; own != nil {
 			got = own.counts()
 		}
+		delete(groups, of)
 		if got != g.Counts {
 			c.fault("Status says %+v of robot %q in incident %q, there are %+v", g.Counts, g.RobotCode, g.Incident, got)
 		}
+	}
+	for of, own := range groups {
+		c.fault("Status does not tell of %q, of which there are %+v", of, own.counts())
 	}
 	later := 0
 	for _, k := range c.keys {

@@ -131,8 +131,7 @@ func (b *bundle) status(t tb) AppStatus {
 
 func TestWayOfABatch(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		n, r := b.admit(t, Admission{Keys: testKeys(0, 50), Class: flow.Default, Incident: "storm"})
 		if n.Accepted != 50 || len(r.Due) != 3 {
 			t.Fatalf("accepted %d, due %v", n.Accepted, r.Due)

@@ -5,10 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"dingrecall/worker/internal/flow"
-	"dingrecall/worker/internal/redistest"
 )
 
 var testTargets = []flow.Target{
@@ -21,8 +18,7 @@ var testTargets = []flow.Target{
 // TestTargetsAreApart: the same keys in four places are four times as many keys, none of which shares a batch with another.
 func TestTargetsAreApart(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		for range 2 { // twice is once
 			for _, to := range testTargets {
 				b.admit(t, Admission{RobotCode: to.RobotCode, Conversation: to.Conversation, Keys: testKeys(0, 25), Class: flow.Urgent, Incident: "storm"})
@@ -75,8 +71,7 @@ func TestTargetsAreApart(t *testing.T) {
 // TestNamesOfOtherVersionsAreNotCalled: what this version cannot read stays for one that can.
 func TestNamesOfOtherVersionsAreNotCalled(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		_, r := b.admit(t, Admission{RobotCode: "robot\x1fthread\x1fcid", Keys: testKeys(0, 3), Class: flow.Urgent})
 		if r, err := b.Attach(context.Background(), r.Due[0].Slot, r.Due[0].Generation, 0); err == nil {
 			t.Errorf("attached: %+v", r.Batch)

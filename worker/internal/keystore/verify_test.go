@@ -6,10 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"dingrecall/worker/internal/flow"
-	"dingrecall/worker/internal/redistest"
 )
 
 // dieAmbiguous has the keys of a target die of a code after an answer was lost, all in one batch, and gives their records.
@@ -53,8 +50,7 @@ func (b *bundle) find(t *testing.T, to flow.Target, recalled bool, recs ...KeyRe
 
 func TestVerifySettlesWhatIsAmbiguous(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		to := flow.Target{RobotCode: robot}
 		keys := testKeys(0, 4)
 		recs := b.dieAmbiguous(t, to, keys)
@@ -94,8 +90,7 @@ func TestVerifySettlesWhatIsAmbiguous(t *testing.T) {
 // TestVerifyIsFenced: what has gone another way since it was looked up is left alone.
 func TestVerifyIsFenced(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		to := flow.Target{RobotCode: robot, Conversation: flow.Conversation{Chat: flow.ChatGroup, OpenConversationID: "cid"}}
 		recs := b.dieAmbiguous(t, to, testKeys(0, 2))
 		for name, other := range map[string]flow.Target{"another conversation": {RobotCode: robot}, "a target that nobody knows": {RobotCode: "nobody"}} {
@@ -128,8 +123,7 @@ func TestVerifyIsFenced(t *testing.T) {
 // TestSpendIsInTurnWithAllCalls: the permits of calls without a batch are the app's own.
 func TestSpendIsInTurnWithAllCalls(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		b.params.Interval = 100 * time.Millisecond
 		// spend takes a permit, which has to be so far away, reckoned from some moment in the call.
 		spend := func(rest, want time.Duration) {
@@ -159,8 +153,7 @@ func TestSpendIsInTurnWithAllCalls(t *testing.T) {
 
 func TestNothingIsSpentOnAHeldApp(t *testing.T) {
 	t.Parallel()
-	redistest.Each(t, func(t *testing.T, rdb *redis.Client) {
-		b := setup(t, rdb)
+	each(t, func(t *testing.T, b *bundle) {
 		_, r := b.admit(t, Admission{Keys: testKeys(0, 20), Class: flow.Urgent})
 		d := r.Due[0]
 		r = b.attach(t, d, 0)

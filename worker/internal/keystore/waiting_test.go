@@ -125,7 +125,11 @@ func TestWaitingInConversations(t *testing.T) {
 		chat := flow.Conversation{Chat: "group", OpenConversationID: "cid"}
 		b.admit(t, Admission{RobotCode: "one", Keys: testKeys(0, 30), Class: flow.Bulk, Incident: "a"})
 		b.admit(t, Admission{RobotCode: "one", Conversation: chat, Keys: testKeys(0, 50), Class: flow.Bulk, Incident: "b"})
-		for _, w := range b.waitingKeys(t) {
+		all := b.waitingKeys(t)
+		if len(all) != 2 {
+			t.Fatalf("%+v", all)
+		}
+		for _, w := range all {
 			want := WaitingKeys{Class: flow.Bulk, Target: "one", Incident: "a", From: w.From, Keys: 30}
 			if w.Incident == "b" {
 				want = WaitingKeys{Class: flow.Bulk, Target: flow.Target{RobotCode: "one", Conversation: chat}.Name(), Incident: "b", From: w.From, Keys: 50}

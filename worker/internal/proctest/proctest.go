@@ -140,9 +140,6 @@ func Run(t testing.TB, name, path string, env []string, args ...string) *Process
 	return p
 }
 
-// Name is what the process was called when it was started.
-func (p *Process) Name() string { return p.name }
-
 // Signal sends a signal to the process, if it has not ended.
 func (p *Process) Signal(s syscall.Signal) {
 	p.t.Helper()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -58,7 +59,7 @@ var (
 	database atomic.Int64
 )
 
-// databases bounds the tests of one process that use the shared server.
+// databases bounds how many tests of one process use the shared server at once: each empties its own when it ends.
 const databases = 4096
 
 // Real gives a client of a database of its own on the process's redis-server, which is started at first use and ended by
@@ -109,8 +110,20 @@ type Server struct {
 	out  bytes.Buffer
 }
 
+// errPortTaken says that another redis-server got a port between the moment that it was found free and that of its use.
+var errPortTaken = errors.New("another server has the port")
+
 // Start starts a redis-server with further arguments and waits until it answers.
-func Start(args ...string) (*Server, error) {
+func Start(args ...string) (s *Server, err error) {
+	for range 5 {
+		if s, err = startOnce(args); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	return s, err
+}
+
+func startOnce(args []string) (*Server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -155,7 +168,7 @@ func (s *Server) waitUntilUp() error {
 	for {
 		err := rdb.Ping(ctx).Err()
 		if err == nil {
-			return nil
+			return s.isOwn(ctx, rdb)
 		}
 		select {
 		case <-ctx.Done():
@@ -165,17 +178,29 @@ func (s *Server) waitUntilUp() error {
 	}
 }
 
-// Kill ends the server at once, as a crash would.
-func (s *Server) Kill() error { return s.cmd.Process.Kill() }
+// isOwn fails where it is another server that answers: its directory is not this one's.
+func (s *Server) isOwn(ctx context.Context, rdb *redis.Client) error {
+	got, err := rdb.ConfigGet(ctx, "dir").Result()
+	if err == nil && filepath.Base(got["dir"]) != filepath.Base(s.dir) {
+		err = errPortTaken
+	}
+	return err
+}
+
+// Kill ends the server at once, as a crash would, and waits until it is gone: it writes nothing any more.
+func (s *Server) Kill() error {
+	if err := s.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = s.cmd.Wait() // it was killed: that is no news
+	return nil
+}
 
 // Dir is where the server writes.
 func (s *Server) Dir() string { return s.dir }
 
 // Restart starts the server again after Kill, on the same port and with what it had written.
-func (s *Server) Restart() error {
-	_ = s.cmd.Wait() // it was killed: that is no news
-	return s.launch()
-}
+func (s *Server) Restart() error { return s.launch() }
 
 // Stop ends the server and removes what it wrote.
 func (s *Server) Stop() error {

@@ -1,6 +1,6 @@
 // Command mutate breaks the Lua scripts of the key store on purpose, one small change at a time (a line dropped, a comparison flipped, a
-// condition that always or never holds, a number that is off, "and" for "or"), and runs the tests of the key store against each. A change that
-// no test notices is a test that is missing, or makes no difference: then equivalent.txt says why.
+// condition that always or never holds, a number that is off, "and" for "or"), and runs the tests of the key store against each. A change
+// that no test notices is a test that is missing, or makes no difference: then equivalent.txt says why.
 //
 // A sample is spread over all files and kinds. docs/mutations.md has the results.
 package main

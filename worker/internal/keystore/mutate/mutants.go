@@ -112,7 +112,7 @@ func statement(lines []string) int {
 		if open += change; open == 0 {
 			return n + 1
 		}
-		if last := ts; len(last) > 0 && slices.Contains([]string{"then", "do"}, last[len(last)-1].text) {
+		if len(ts) > 0 && slices.Contains([]string{"then", "do"}, ts[len(ts)-1].text) {
 			return 0 // a block: its condition is changed instead
 		}
 	}

@@ -100,13 +100,21 @@ func TestSampleIsSpread(t *testing.T) {
 	}
 }
 
+// TestEquivalentsHaveReasons, and are mutants of the scripts as they are now.
 func TestEquivalentsHaveReasons(t *testing.T) {
 	t.Parallel()
 	known, err := readEquivalents("equivalent.txt")
 	if err != nil || len(known) == 0 {
 		t.Fatal(known, err)
 	}
+	ids := map[string]bool{}
+	for _, m := range scripts(t) {
+		ids[m.id()] = true
+	}
 	for id, why := range known {
+		if !ids[id] {
+			t.Errorf("there is no such mutant any more: %q", id)
+		}
 		if why == "" || strings.Count(id, " |") < 2 {
 			t.Errorf("no mutant, or no reason: %q: %q", id, why)
 		}
