@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -110,8 +111,16 @@ func outlookHint(st AppStatus, f *Forecast) string {
 		return "the month's calls do not last: buy more and raise monthlyCalls, or let calls go on with recall release"
 	case st.Hold != nil:
 		return "the app is held: mend what its hold names, then recall release"
+	case robotHeldAt(st, f.FirstMiss):
+		return "a robot is held: mend what its hold names, then recall release; if these are keys of others, the rate does not suffice: " +
+			"raise it if the service allows more, or cancel what matters less"
 	}
 	return "the rate does not suffice: raise it if the service allows more, or cancel what matters less"
+}
+
+// robotHeldAt says whether the next probe of a held robot comes after a moment: then its keys may be those that miss their windows.
+func robotHeldAt(st AppStatus, at time.Time) bool {
+	return slices.ContainsFunc(st.Robots, func(h keystore.RobotHold) bool { return h.NextProbe.After(at) })
 }
 
 func worstIncident(f *Forecast) IncidentForecast {

@@ -37,9 +37,9 @@ const (
 	lateTurn = flow.ZonesApart + 10*time.Hour
 )
 
-// untilProbe gives how long after a refusal because the month's calls are spent the next probe goes, at the least. The zone is a guess: the
-// service does not say where its month turns. So no probe is worth its call until the month may have turned in some zone; from then on there
-// is one now and then, the last just after the zone's turn, and after that they are as far apart as for any other hold (0).
+// untilProbe gives how long after a refusal because the month's calls are spent the next probe goes, at the least. The zone is a guess:
+// the service does not say where its month turns. So no probe is worth its call until the month may have turned in some zone; from then on
+// there is one now and then, the last just after the zone's turn, and after that they are as far apart as for any other hold (0).
 func untilProbe(now time.Time, zone *time.Location) time.Duration {
 	if zone == nil {
 		zone = shanghai
