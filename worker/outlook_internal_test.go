@@ -71,30 +71,60 @@ func TestTheBudgetIsSaid(t *testing.T) {
 	})
 }
 
-func TestWorthSaying(t *testing.T) {
+func TestSaidOf(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	now := time.UnixMilli(1_800_000_000_000)
 	long, short := now.Add(-time.Hour), now.Add(-time.Second)
 	for _, c := range []struct {
 		name   string
 		said   keystore.Said
 		missed int
 		want   bool
+		keys   int // that stand as said
 	}{
-		{"nothing was said, nothing is missed", keystore.Said{}, 0, false},
-		{"it becomes true", keystore.Said{}, 1, true},
-		{"it is as it was", keystore.Said{Keys: 100, At: long}, 100, false},
-		{"it grew a little", keystore.Said{Keys: 100, At: long}, 150, false},
-		{"it grew by more than half", keystore.Said{Keys: 100, At: long}, 151, true},
-		{"it grew by much, a moment ago something was said", keystore.Said{Keys: 100, At: short}, 1000, false},
-		{"it shrank", keystore.Said{Keys: 100, At: long}, 1, false},
-		{"it is over", keystore.Said{Keys: 100, At: long}, 0, true},
-		{"it was said that it is over", keystore.Said{At: long}, 0, false},
-		{"it is true again", keystore.Said{At: long}, 5, true},
+		{"nothing was said, nothing is missed", keystore.Said{}, 0, false, 0},
+		{"it becomes true", keystore.Said{}, 1, true, 1},
+		{"it is as it was", keystore.Said{Keys: 100, At: long}, 100, false, 100},
+		{"it grew a little", keystore.Said{Keys: 100, At: long}, 150, false, 100},
+		{"it grew by more than half", keystore.Said{Keys: 100, At: long}, 151, true, 151},
+		{"it grew by much, a moment ago something was said", keystore.Said{Keys: 100, At: short}, 1000, false, 100},
+		{"it shrank a little", keystore.Said{Keys: 100, At: long}, 50, false, 100},
+		{"it shrank to less than half", keystore.Said{Keys: 100, At: long}, 49, false, 49},
+		{"it shrank, a moment ago something was said", keystore.Said{Keys: 100, At: short}, 1, false, 100},
+		{"it is one", keystore.Said{Keys: 1, At: long}, 1, false, 1},
+		{"it is over", keystore.Said{Keys: 100, At: long}, 0, true, 0},
+		{"one was left, and it is over", keystore.Said{Keys: 1, At: long}, 0, true, 0},
+		{"it is over, a moment ago something was said", keystore.Said{Keys: 100, At: short}, 0, false, 100},
+		{"it was said that it is over", keystore.Said{At: long}, 0, false, 0},
+		{"it is true again", keystore.Said{At: long}, 5, true, 5},
 	} {
-		if got := worthSaying(c.said, c.missed, now); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
+		c.said.Budget = "code"
+		next, say := saidOf(c.said, c.missed, now)
+		want := keystore.Said{Keys: c.keys, At: c.said.At, Budget: "code"}
+		if c.want {
+			want.At = now
 		}
+		if say != c.want || next != want {
+			t.Errorf("%s: %v, %+v, want %v, %+v", c.name, say, next, c.want, want)
+		}
+	}
+}
+
+// TestWhatIsSaidFollowsAFall: keys that will miss their windows are news again after most of those were saved, or gone, that were said before.
+func TestWhatIsSaidFollowsAFall(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(1_800_000_000_000)
+	var said keystore.Said
+	var told []int
+	for _, missed := range []int{1000, 1000, 700, 400, 10, 10, 12, 900, 900, 1000, 100, 0, 0, 3} {
+		var say bool
+		if said, say = saidOf(said, missed, now); say {
+			told = append(told, missed)
+		}
+		now = now.Add(outlookGap)
+	}
+	if want := []int{1000, 900, 0, 3}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }
 
