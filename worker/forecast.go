@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"dingrecall/upstream"
+	"dingrecall/worker/internal/flow"
 	"dingrecall/worker/internal/forecast"
 	"dingrecall/worker/internal/keystore"
 )
@@ -46,14 +48,18 @@ func forecastInput(st AppStatus, waiting []keystore.WaitingKeys) forecast.Input 
 	in := forecast.Input{Now: st.At, Start: st.Rest, Rate: st.Settings.Rate * st.Share, Slots: st.Settings.Slots,
 		Latency: st.Settings.Latency}
 	if h := st.Hold; h != nil && h.Code != keystore.CodeBudgetSpent && h.Code != keystore.CodeBudgetReserved {
-		if h.NextProbe.After(in.Start) {
-			in.Start = h.NextProbe
+		if ends := holdEnds(h, st.Budget); ends.After(in.Start) {
+			in.Start = ends
 		}
 	}
 	if b := st.Budget; b != nil {
 		if all, others := b.Left(); all >= 0 {
 			in.Budget = &forecast.Budget{Left: all, Reserve: all - others, Turns: b.Turns, Next: b.Calls, Keep: b.Reserve}
 		}
+	}
+	probes := map[string]time.Time{}
+	for _, h := range st.Robots {
+		probes[h.Name()] = h.NextProbe
 	}
 	for _, w := range waiting {
 		p := forecast.Pile{Class: int(w.Class), Robot: w.Target, Incident: w.Incident, Keys: w.Keys}
@@ -65,7 +71,20 @@ func forecastInput(st AppStatus, waiting []keystore.WaitingKeys) forecast.Input 
 		default:
 			p.Deadline = st.At.Add(ends.Sub(st.At) / 2)
 		}
+		if probe := probes[w.Target]; probe.After(p.NotBefore) {
+			p.NotBefore = probe
+		}
 		in.Piles = append(in.Piles, p)
 	}
 	return in
+}
+
+// holdEnds gives when the hold of an app is taken to end: with its next probe. But where the service says that the month's calls are
+// spent, the probes before the turn are made for a turn in another zone, which is not what is to be expected.
+func holdEnds(h *keystore.HoldStatus, b *BudgetStatus) time.Time {
+	spent := upstream.Judge(upstream.Signal{Op: upstream.OpRecall, Code: h.Code}).Scope == upstream.BudgetHold
+	if spent && b != nil && h.NextProbe.Before(b.Turns) && !h.NextProbe.Before(b.Turns.Add(-flow.ZonesApart)) {
+		return b.Turns
+	}
+	return h.NextProbe
 }

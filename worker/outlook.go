@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,8 +14,8 @@ import (
 const outlookGap = 2 * time.Minute
 
 // outlook tells an operator what no single call shows: that the month's calls are why keys wait, and that keys will miss their windows,
-// while something can still be done. Each when it becomes true, the second also when it grows by half, and when it is over. What was said last
-// stands in Redis: whichever worker looks next, it is said once.
+// while something can still be done. Each when it becomes true, the second also when it grows by half, and when it is over. What was
+// said last stands in Redis: whichever worker looks next, it is said once.
 func (p *pipeline) outlook(ctx context.Context, a *appState) error {
 	st, err := a.store.Status(ctx)
 	if err != nil {
@@ -31,14 +32,15 @@ func (p *pipeline) outlook(ctx context.Context, a *appState) error {
 	if err != nil || f == nil {
 		return err
 	}
-	if !worthSaying(said, f.Missed, st.At) {
-		return nil
+	next, say := saidOf(said, f.Missed, st.At)
+	if next != said {
+		if err := a.store.Say(ctx, next); err != nil {
+			return err
+		}
 	}
-	said.Keys, said.At = f.Missed, st.At
-	if err := a.store.Say(ctx, said); err != nil {
-		return err
+	if say {
+		p.sayMissed(a.Name, st, f)
 	}
-	p.sayMissed(a.Name, st, f)
 	return nil
 }
 
@@ -95,12 +97,19 @@ func (p *pipeline) sayMissed(app string, st AppStatus, f *Forecast) {
 	p.log.Warn("keys will miss their windows unless something is done", fields...)
 }
 
-// worthSaying says whether what is missed differs by enough from what was said of it last.
-func worthSaying(said keystore.Said, missed int, now time.Time) bool {
-	if !said.At.IsZero() && now.Sub(said.At) < outlookGap {
-		return false
+// saidOf says whether what is missed differs by enough from what was said of it last, and what stands as said from then on. A fall to less
+// than half is not said, but followed, so that a new rise is news.
+func saidOf(said keystore.Said, missed int, now time.Time) (keystore.Said, bool) {
+	recent := !said.At.IsZero() && now.Sub(said.At) < outlookGap
+	switch over := missed == 0 && said.Keys > 0; {
+	case recent: // what changes is looked at again
+	case over, missed > said.Keys+said.Keys/2:
+		said.Keys, said.At = missed, now
+		return said, true
+	case missed < said.Keys-said.Keys/2:
+		said.Keys = missed
 	}
-	return missed > said.Keys+said.Keys/2 || missed == 0 && said.Keys > 0
+	return said, false
 }
 
 // outlookHint says what stands in the way, and so what would help.
@@ -110,8 +119,16 @@ func outlookHint(st AppStatus, f *Forecast) string {
 		return "the month's calls do not last: buy more and raise monthlyCalls, or let calls go on with recall release"
 	case st.Hold != nil:
 		return "the app is held: mend what its hold names, then recall release"
+	case robotHeldAt(st, f.FirstMiss):
+		return "a robot is held: mend what its hold names, then recall release; if these are keys of others, the rate does not suffice: " +
+			"raise it if the service allows more, or cancel what matters less"
 	}
 	return "the rate does not suffice: raise it if the service allows more, or cancel what matters less"
+}
+
+// robotHeldAt says whether the next probe of a held robot comes after a moment: then its keys may be those that miss their windows.
+func robotHeldAt(st AppStatus, at time.Time) bool {
+	return slices.ContainsFunc(st.Robots, func(h keystore.RobotHold) bool { return h.NextProbe.After(at) })
 }
 
 func worstIncident(f *Forecast) IncidentForecast {

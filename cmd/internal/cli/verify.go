@@ -44,7 +44,8 @@ The keys are those given, those of a file (--file; a report is one), or those of
 Each key costs one call of the month, and the calls take turns with those of the workers. Over 20 are made only after a question, or
 with --yes. Nothing is asked where the answer would tell nothing: of keys that wait or are recalled, that were sent over 24 hours ago, or
 to a group or private chat, for which the service has no such call. Where five calls in a row come to nothing, it ends. It needs the
-app's credentials and its Redis, and no running worker.
+app's credentials and no running worker, and the Redis whose key store has the keys, also with --file. After "recall run" without --redis
+there is none: run again with --resume REPORT and --redis ADDR, which tries once more what is not recalled, then verify by KEY what is dead.
 
 Exit status: 0 all messages are recalled, 3 some stand or it is not known, 2 flags or configuration are wrong, 4 interrupted, 5 the
 app is on hold, 1 anything else failed.`,

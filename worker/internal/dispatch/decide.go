@@ -219,7 +219,7 @@ func (d *decider) held(out *decision, v upstream.Verdict) {
 	}
 	probe := max(d.policy.Probe, v.Rest)
 	if v.Scope == upstream.BudgetHold {
-		probe = max(probe, untilNextMonth(d.now, d.zone))
+		probe = max(probe, untilProbe(d.now, d.zone))
 	}
 	out.Hold = &flow.Hold{Reason: flow.Reason{Code: v.Code, Message: message}, Probe: probe, PerhapsRobot: perhapsRobot(v)}
 }

@@ -42,13 +42,73 @@ func TestMetered(t *testing.T) {
 	}
 }
 
-func TestUntilNextMonthInAnyZone(t *testing.T) {
+func TestUntilProbe(t *testing.T) {
 	t.Parallel()
-	at := time.Date(2026, 11, 30, 15, 59, 0, 0, time.UTC)
-	if got := untilNextMonth(at, nil); got != 2*time.Minute {
-		t.Errorf("in Shanghai: %v", got)
+	const day = 24 * time.Hour
+	east, west := time.FixedZone("east", 14*3600), time.FixedZone("west", -12*3600)
+	for _, c := range []struct {
+		now  string
+		zone *time.Location
+		want time.Duration
+	}{
+		// December begins in Shanghai at 16:00 in Greenwich.
+		{"2026-11-30T15:59:00Z", nil, 2 * time.Minute},
+		{"2026-11-30T15:59:59Z", nil, 61 * time.Second},
+		{"2026-11-30T16:00:00Z", nil, 0},
+		{"2026-11-30T16:01:00Z", nil, 0},
+		{"2026-12-02T03:59:59Z", nil, 0}, // 36 hours
+		{"2026-12-02T04:00:00Z", nil, 29*day - 14*time.Hour + time.Minute},
+		{"2026-12-30T14:00:00Z", nil, time.Minute}, // 26 hours before the turn
+		{"2026-12-30T14:00:59Z", nil, time.Second},
+		{"2026-12-30T14:01:00Z", nil, 2 * time.Hour},
+		{"2026-12-30T14:01:01Z", nil, 2*time.Hour - time.Second},
+		{"2026-12-31T14:01:00Z", nil, 2 * time.Hour},
+		{"2026-12-31T14:30:00Z", nil, 91 * time.Minute},
+
+		{"2026-11-30T15:59:00Z", time.UTC, 2 * time.Minute},
+		{"2026-11-30T22:30:00Z", time.UTC, 91 * time.Minute},
+		{"2026-12-01T00:00:00Z", time.UTC, 0},
+		{"2026-11-30T15:59:00Z", east, 0},
+		{"2026-11-30T15:59:00Z", west, 2 * time.Minute},
+		{"2026-11-30T09:59:00Z", east, 2 * time.Minute},
+		{"2027-02-10T00:00:00Z", time.UTC, 19*day - 26*time.Hour + time.Minute},
+		{"2028-02-10T00:00:00Z", time.UTC, 20*day - 26*time.Hour + time.Minute},
+	} {
+		now, err := time.Parse(time.RFC3339, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := untilProbe(now, c.zone); got != c.want {
+			t.Errorf("at %s, in %v: %v, want %v", c.now, c.zone, got, c.want)
+		}
 	}
-	if got := untilNextMonth(at, time.UTC); got != 8*time.Hour+2*time.Minute {
-		t.Errorf("in UTC: %v", got)
+}
+
+// TestNoMonthIsLost holds an app in the middle of a month, whichever zone it is taken to turn in and whichever it turns in, and probes until
+// the service's month has turned.
+func TestNoMonthIsLost(t *testing.T) {
+	t.Parallel()
+	const base, most = time.Minute, 30 * time.Minute
+	for ours := -12; ours <= 14; ours++ {
+		for theirs := -12; theirs <= 14; theirs++ {
+			zone := time.FixedZone("ours", ours*3600)
+			turns := time.Date(2026, 12, 1, 0, 0, 0, 0, time.FixedZone("theirs", theirs*3600))
+			now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+			every, probes := max(base, untilProbe(now, zone)), 0
+			for now = now.Add(every); now.Before(turns); now = now.Add(every) {
+				probes++
+				every = max(base, untilProbe(now, zone), min(most, 2*every)) // as the key store doubles it
+			}
+			late := most // the service's month turns with the zone's or later
+			if theirs > ours {
+				late = earlyProbe
+			}
+			if got := now.Sub(turns); got > late {
+				t.Errorf("ours %+d, theirs %+d: found %v after the turn", ours, theirs, got)
+			}
+			if probes > 70 {
+				t.Errorf("ours %+d, theirs %+d: %d probes", ours, theirs, probes)
+			}
+		}
 	}
 }

@@ -2,6 +2,9 @@ package flow
 
 import "time"
 
+// ZonesApart is how far apart the turn of a month can be in two time zones: from UTC-12 to UTC+14.
+const ZonesApart = 26 * time.Hour
+
 // Month gives the first moment of the calendar month that a moment is in, and that of the next, in a time zone.
 func Month(at time.Time, zone *time.Location) (from, turns time.Time) {
 	year, month, _ := at.In(zone).Date()
