@@ -36,16 +36,25 @@ func killRedis(w *world) {
 	}
 }
 
-// killRedisEverysec: Redis may forget what it had not handed to the system, for up to two seconds.
+// killRedisEverysec: Redis may forget what it had not handed to the system. It does that before it answers, but while the disk is busy it holds back for
+// up to two seconds.
 func killRedisEverysec(w *world) {
 	for range 2 {
 		at := w.crashRedis()
+		w.forgot = append(w.forgot, span{at.Add(-2 * time.Second), time.Now().Add(noted)})
 		w.pause(w.between(0, 3*time.Second))
 		w.restartRedis()
-		w.windows = append(w.windows, span{at.Add(-2 * time.Second), time.Now()})
+		w.windows = append(w.windows, span{at.Add(-2*time.Second - written), time.Now()})
 		w.pause(w.between(0, 2*time.Second))
 	}
 }
+
+const (
+	// noted is by when what was told to a producer is in the ledger of the test.
+	noted = 100 * time.Millisecond
+	// written is by when what a call came to is in Redis, on a busy machine.
+	written = 500 * time.Millisecond
+)
 
 // cutPower: a crash of the whole machine takes with it what was not on disk yet. That is the end of the file, up to a second of it, and
 // what Redis had not written to the file: it holds that back for up to two seconds while the disk is busy.
@@ -54,15 +63,14 @@ func cutPower(w *world) {
 	onDisk := w.aofSize()
 	w.pause(w.between(0, time.Second))
 	w.crashRedis()
-	lost.to = time.Now().Add(100 * time.Millisecond) // what was told to a producer is noted a little later
+	lost.to = time.Now().Add(noted)
 	if err := os.Truncate(w.aof(), onDisk); err != nil {
 		w.Fatal(err)
 	}
-	w.forgot = &lost
+	w.forgot = append(w.forgot, lost)
 	w.pause(w.between(0, 3*time.Second))
 	w.restartRedis()
-	// The outcome of a call is written a little after its end, and calls that were claimed before the crash may begin after it.
-	w.windows = append(w.windows, span{lost.from.Add(-500 * time.Millisecond), time.Now()})
+	w.windows = append(w.windows, span{lost.from.Add(-written), time.Now()}) // calls that were claimed before the crash may begin after it
 	w.pause(w.between(0, 2*time.Second))
 }
 
@@ -87,7 +95,7 @@ func (w *world) aofSize() int64 {
 func redisGone(w *world) {
 	at := w.crashRedis()
 	w.pause(30 * time.Second)
-	w.windows = append(w.windows, span{at.Add(-100 * time.Millisecond), time.Now()})
+	w.windows = append(w.windows, span{at.Add(-written), time.Now()})
 	w.restartRedis()
 }
 

@@ -35,7 +35,7 @@ var faults = []fault{
 	{name: "SIGTERM of all workers", do: termAll, takes: 20 * time.Second, oneAttempt: true},
 
 	{name: "kill -9 of Redis (appendfsync always)", redis: always, do: killRedis, takes: 20 * time.Second, short: true},
-	{name: "kill -9 of Redis (appendfsync everysec)", redis: everysec, do: killRedisEverysec, takes: 20 * time.Second},
+	{name: "kill -9 of Redis (appendfsync everysec)", redis: everysec, do: killRedisEverysec, takes: 30 * time.Second},
 	{name: "power failure of Redis (appendfsync everysec)", redis: everysec, do: cutPower, takes: 30 * time.Second},
 	{name: "Redis gone for 30 s (appendfsync always)", redis: always, do: redisGone, takes: 90 * time.Second},
 	{name: "connections to Redis cut, again and again", do: cutConnections, takes: 20 * time.Second, short: true},

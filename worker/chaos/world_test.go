@@ -47,7 +47,7 @@ type world struct {
 
 	windows  []span // calls that were under way in one of these may be made again
 	replayed bool   // dead letters were run: bad keys may be called again
-	forgot   *span  // what was accepted then, Redis may have forgotten
+	forgot   []span // what was accepted in one of these, Redis may have forgotten
 	struckAt time.Time
 	over     time.Time       // when the fault was over
 	ended    []time.Duration // how long workers took to end
@@ -205,13 +205,13 @@ func (w *world) quiet() bool {
 		return false
 	}
 	for _, a := range st.Apps {
-		if w.forgot == nil && a.Total.Accepted < int64(len(w.producers.ledger)) || a.Total.Waiting > 0 || a.Total.Bound > 0 || a.Slots > 0 || a.Outbox > 0 {
+		if len(w.forgot) == 0 && a.Total.Accepted < int64(len(w.producers.ledger)) || a.Total.Waiting > 0 || a.Total.Bound > 0 || a.Slots > 0 || a.Outbox > 0 {
 			return false
 		}
 	}
 	for _, q := range st.Queues {
 		busy := q.Pending + q.Retry
-		if w.forgot != nil {
+		if len(w.forgot) > 0 {
 			busy += q.Active
 		}
 		switch q.Queue {
