@@ -51,6 +51,34 @@ func (a Answer) Verdicts(keys []string) []Verdict {
 	return verdicts
 }
 
+// AsError is the error that a call of several keys failed with although it was answered: every key is in failedResult, all with one
+// reason, and that reason, as the code of a call, is about the service or the app and not about keys (a throttle, a hold, a stale token,
+// trouble). A service that tells its outage so is down for all keys, and each of them would be charged with every call. It is nil for
+// any other answer: of one key alone nobody can tell whether it is meant or the service, and where others were recalled it is.
+//
+// Reasons are the same where they read as the same code. notRevoke.all.messages is always said of a key: that not all of its own messages
+// were recalled. What the answer says of each key is kept as Partial, since it may yet turn out that the keys are bad.
+func (a Answer) AsError() *Error {
+	keys := len(a.Failed)
+	if keys < 2 || len(a.Recalled)+len(a.Unmentioned)+len(a.Both) > 0 {
+		return nil
+	}
+	var said Verdict
+	for _, reason := range a.Failed {
+		v := Judge(Signal{Op: OpRecall, Class: ClassService, Status: http.StatusOK, Code: reason, Message: reason, Keys: keys})
+		if !v.Scope.BlamesNoKey() || v.Code == codeNotRevoke || said.Code != "" && v.Code != said.Code {
+			return nil
+		}
+		if said.Code == "" || v.Message < said.Message { // of several texts always the same
+			said = v
+		}
+	}
+	return &Error{
+		Op: OpRecall, Class: ClassService, Status: http.StatusOK, Code: said.Code, Message: said.Message, RequestID: a.RequestID, Lost: said.Ambiguous,
+		Partial: &a,
+	}
+}
+
 // verdicts adds a verdict for every key that the answer mentions.
 func (a Answer) verdicts(said map[string]Verdict) {
 	done := Judge(Signal{Op: OpRecall, PerKey: true, Recalled: true})

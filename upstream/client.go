@@ -203,7 +203,8 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
-	if seconds, err := strconv.Atoi(value); err == nil {
+	// What is too large to be read is given as the largest there is.
+	if seconds, err := strconv.Atoi(value); err == nil || errors.Is(err, strconv.ErrRange) {
 		return min(max(time.Duration(min(seconds, 1<<20))*time.Second, 0), maxRetryAfter)
 	}
 	at, err := http.ParseTime(value)

@@ -32,6 +32,9 @@ const (
 // CodeNoSuchRobot is the service's own: there is no such bot in the organisation. Said of one key, it is true of all keys of the robot.
 const CodeNoSuchRobot = "invalidParameter.robotCode"
 
+// codeNotRevoke is the service's own: not all messages that a key stands for were recalled.
+const codeNotRevoke = "notRevoke.all.messages"
+
 // rule is what is known of one code.
 type rule struct {
 	code string
@@ -81,7 +84,7 @@ var rules = []rule{
 	{code: "invalidParameter.processQueryKey.missing", call: BatchKey, one: KeyDead, key: KeyDead},
 	{code: "invalid.processQueryKey", call: BatchKey, one: KeyDead, key: KeyDead},
 	{code: "robot.processQueryKey.expired", call: BatchKey, one: KeyDead, key: KeyDead},
-	{code: "notRevoke.all.messages", call: Transient, key: Transient, ambiguous: true},
+	{code: codeNotRevoke, call: Transient, key: Transient, ambiguous: true},
 	{code: "system.error", call: Transient, key: Transient},
 
 	// Tokens: a 400, not a 401 (documented, field). InvalidAccessToken is taken for a synonym.

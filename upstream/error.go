@@ -75,7 +75,8 @@ type Error struct {
 	HTML bool `json:"html,omitempty"`
 	// Keys are those of the call's keys that the message names.
 	Keys []string `json:"keys,omitempty"`
-	// Partial is what the body of the error says of single keys, nil if nothing. Whether notRevoke.all.messages has it is unknown.
+	// Partial is what the body of the error says of single keys, nil if nothing. Whether notRevoke.all.messages has it is unknown. Where
+	// its own AsError is not nil, it says of each key no more than what failed the call.
 	Partial *Answer `json:"partial,omitempty"`
 	// Err is the cause, nil where the service itself answered. Its text is free of secrets.
 	Err error `json:"-"`

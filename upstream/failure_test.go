@@ -323,7 +323,7 @@ func TestRetryAfter(t *testing.T) {
 		value, date string
 		want        time.Duration
 	}{
-		{"", "", 0}, {"5", "", 5 * time.Second}, {"0", "", 0}, {"-4", "", 0}, {"x", "", 0}, {"99999999999999999999", "", 0}, {"9000000000000", "", time.Hour},
+		{"", "", 0}, {"5", "", 5 * time.Second}, {"0", "", 0}, {"-4", "", 0}, {"x", "", 0}, {"99999999999999999999", "", time.Hour}, {"-99999999999999999999", "", 0}, {"9000000000000", "", time.Hour},
 		{date(90 * time.Second), "", 90 * time.Second}, {date(-time.Second), "", 0}, {date(48 * time.Hour), "", time.Hour},
 		{date(time.Minute), date(30 * time.Second), 30 * time.Second},
 	}

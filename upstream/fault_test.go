@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,8 @@ var verdictOf = map[simulator.Fault]judged{
 
 	simulator.FaultUnknownReason:   {"u d d k", "robot.recall.brandNew", ""},
 	simulator.FaultRobotReason:     {"k k k k", "invalidParameter.robotCode", ""},
+	simulator.FaultSystemReason:    {"t t t t", "system.error", "answered 200 system.error"},
+	simulator.FaultQPSReason:       {"H H H H", forbidden + "QpsLimitForAppkeyAndApi", "answered 200 Forbidden"},
 	simulator.FaultNotRevokeReason: {"t~ d d k", "notRevoke.all.messages", ""},
 	simulator.FaultNotRevoke:       {"t~ t~ t~ t~", "notRevoke.all.messages", "消息未全部撤回"},
 	simulator.FaultNotRevokeLists:  {"t~ d d k", "notRevoke.all.messages", ""},
@@ -138,6 +141,9 @@ func walk(t *testing.T, client *upstream.Client) (verdicts []upstream.Verdict, e
 	}
 	if err != nil {
 		t.Fatalf("an error of another kind: %v", err)
+	}
+	if e := answer.AsError(); e != nil {
+		return slices.Repeat([]upstream.Verdict{e.Verdict(len(keys))}, len(keys)), e
 	}
 	return answer.Verdicts(keys), nil
 }

@@ -136,6 +136,15 @@ func checkAnswer(t *testing.T, keys []string, a Answer, named words) {
 			t.Fatal(err)
 		}
 	}
+	if e := a.AsError(); e != nil {
+		v := e.Verdict(len(keys))
+		if !v.Scope.BlamesNoKey() || slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Scope == Done || v.Scope == KeyDead }) {
+			t.Fatalf("%+v is the error %+v", a, e)
+		}
+		if err := checkVerdict(e.Signal(len(keys)), v); err != nil {
+			t.Fatal(err)
+		}
+	}
 	checkNoToken(t, fmt.Sprintf("%+v %+v", a, verdicts))
 }
 

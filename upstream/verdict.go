@@ -52,6 +52,15 @@ func (s Scope) String() string {
 	return scopeNames[s]
 }
 
+// BlamesNoKey is true where a failed call says something of the app or the service, and nothing of its keys or their robot.
+func (s Scope) BlamesNoKey() bool {
+	switch s {
+	case Throttled, AppHold, BudgetHold, TokenStale, Transient:
+		return true
+	}
+	return false
+}
+
 // Throttle is the kind of limit that was met.
 type Throttle int
 
@@ -185,7 +194,8 @@ func JudgeReason(reason string) Verdict {
 }
 
 // judgeKey judges one key of a call that was answered. Its scope is never wider than the key: what is wrong with a robot or an app shows as
-// the error of the next call, and one odd reason must not hold an app whose other 19 keys were just recalled.
+// the error of the next call, and one odd reason must not hold an app whose other 19 keys were just recalled. (Where all keys of a call were told the same, it has:
+// Answer.AsError.)
 func judgeKey(s Signal) Verdict {
 	switch {
 	case s.Recalled && s.Failed:

@@ -73,6 +73,8 @@ const (
 	// The fourth group makes keys fail that are good: the first of the call, or all.
 	FaultUnknownReason   Fault = "unknown-reason"
 	FaultRobotReason     Fault = "robot-reason"
+	FaultSystemReason    Fault = "system-error-reason"
+	FaultQPSReason       Fault = "qps-reason"
 	FaultNotRevokeReason Fault = "not-revoke-reason"
 	FaultNotRevoke       Fault = "not-revoke"
 	FaultNotRevokeLists  Fault = "not-revoke-lists"
@@ -149,6 +151,8 @@ var faultInfos = []FaultInfo{
 	{FaultNested, "applied; each reason in failedResult is an object", stageLists},
 	{FaultUnknownReason, "applied but for the first key, whose reason is in no document", stageLists},
 	{FaultRobotReason, "nothing was done; invalidParameter.robotCode is the reason of every key", stageLists},
+	{FaultSystemReason, "nothing was done; system.error is the reason of every key", stageLists},
+	{FaultQPSReason, "nothing was done; a throttle per second is the reason of every key", stageLists},
 	{FaultNotRevokeReason, "applied but for the first key, whose reason is notRevoke.all.messages", stageLists},
 	{FaultNotRevoke, "applied but for the first key; 400 notRevoke.all.messages without lists", stageLists},
 	{FaultNotRevokeLists, "the same with both lists", stageLists},

@@ -200,6 +200,8 @@ func faultTable() map[Fault]expect {
 		FaultNested:          {status: 200, label: "partial", told: true, contains: `:{"code":"robot.processQueryKey.expired"`},
 		FaultUnknownReason:   {status: 200, label: "partial", contains: codeNew},
 		FaultRobotReason:     {status: 200, label: "allFailed", contains: codeRobot, unapplied: true},
+		FaultSystemReason:    {status: 200, label: "allFailed", contains: codeSystemError, unapplied: true},
+		FaultQPSReason:       {status: 200, label: "allFailed", contains: codeQpsApp, unapplied: true},
 		FaultNotRevokeReason: {status: 200, label: "partial", contains: codeNotRevoke},
 		FaultNotRevoke:       {status: 400, label: codeNotRevoke, contains: codeNotRevoke},
 		FaultNotRevokeLists:  {status: 400, label: codeNotRevoke, contains: `"successResult":["`},

@@ -113,6 +113,13 @@ func serviceFault(c *call, fault Fault) answer {
 	}
 }
 
+// reasonFaults are the faults that give every key the same reason.
+var reasonFaults = map[Fault]string{
+	FaultRobotReason:  codeRobot,
+	FaultSystemReason: codeSystemError,
+	FaultQPSReason:    codeQpsApp,
+}
+
 // overrule makes keys fail that are good, where the fault is that.
 func overrule(fates []fate, fault Fault) bool {
 	switch fault {
@@ -120,9 +127,9 @@ func overrule(fates []fate, fault Fault) bool {
 		fates[0] = fate{code: codeNew}
 	case FaultNotRevokeReason, FaultNotRevoke, FaultNotRevokeLists:
 		fates[0] = fate{code: codeNotRevoke}
-	case FaultRobotReason:
+	case FaultRobotReason, FaultSystemReason, FaultQPSReason:
 		for i := range fates {
-			fates[i] = fate{code: codeRobot}
+			fates[i] = fate{code: reasonFaults[fault]}
 		}
 	default:
 		return false

@@ -62,6 +62,9 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 	to := upstream.Target{RobotCode: b.RobotCode, Chat: b.Chat, OpenConversationID: b.OpenConversationID}
 	answer, err := r.deps.Service.Recall(ctx, token, to, b.Called())
 	took := time.Since(began)
+	if err == nil {
+		err = toldAsReasons(answer)
+	}
 	if r.made == 0 {
 		r.began = began
 	}
@@ -71,6 +74,15 @@ func (r *run) once(ctx context.Context, token string, b *flow.Batch) (upstream.A
 		r.metered++
 	}
 	return answer, took, err
+}
+
+// toldAsReasons gives the error of a call that was answered, where the service failed it by giving each key the same reason: an outage
+// that is told so is one all the same, and must not kill every key that it meets.
+func toldAsReasons(answer upstream.Answer) error {
+	if e := answer.AsError(); e != nil {
+		return e
+	}
+	return nil
 }
 
 // noToken decides where no call was made because there is no token. No attempt is counted, whatever the reason.

@@ -46,6 +46,9 @@ func (n note) String() string {
 	return string(b)
 }
 
+// mostAttempts is what the key store counts of a key.
+const mostAttempts = 255
+
 // longestRest is for how long a run keeps its slot through a throttle; a longer one is waited out without a handler.
 const longestRest = 5 * time.Second
 
@@ -114,7 +117,7 @@ func (d *decider) keyOutcome(k flow.BoundKey, v upstream.Verdict) flow.Outcome {
 // failed decides about a call that failed as a whole.
 func (d *decider) failed(e *upstream.Error) decision {
 	v := e.Verdict(d.batch.Cut)
-	if e.Partial != nil && e.Op == upstream.OpRecall {
+	if e.Partial != nil && e.Op == upstream.OpRecall && !(v.Scope.BlamesNoKey() && e.Partial.AsError() != nil) {
 		return d.partly(e, v)
 	}
 	return d.judged(e, v)
@@ -160,7 +163,7 @@ func (d *decider) judged(e *upstream.Error, v upstream.Verdict) decision {
 	case upstream.BatchKey:
 		d.batchKey(&out, e, v)
 	default:
-		d.trouble(&out, v)
+		d.trouble(&out, e, v)
 	}
 	if v.Ambiguous {
 		for i := range d.batch.Cut {
@@ -286,8 +289,9 @@ func (d *decider) unsent(out *decision, v upstream.Verdict) {
 }
 
 // trouble: what may pass, or what nobody knows. The batch is tried again with backoff. It is split where other batches of
-// the app succeed meanwhile, for then one of its keys is to blame and not the service.
-func (d *decider) trouble(out *decision, v upstream.Verdict) {
+// the app succeed meanwhile, for then one of its keys is to blame and not the service. Where each key was given its reason there is nothing
+// to look for: then all of them are.
+func (d *decider) trouble(out *decision, e *upstream.Error, v upstream.Verdict) {
 	if v.Blameless {
 		d.unsent(out, v)
 		return
@@ -308,6 +312,8 @@ func (d *decider) trouble(out *decision, v upstream.Verdict) {
 		d.alone(out, v, limit)
 	case n.Isolating:
 		d.split(out, group{Soft: true})
+	case e.Partial != nil && (tries >= split && othersSucceed || tries >= 3*limit):
+		d.byReasons(out, e, tries > split && tries < 3*limit)
 	case tries >= split && othersSucceed, v.Scope != upstream.Unknown && tries >= 3*limit:
 		d.note = n
 		d.note.Isolating = true
@@ -319,6 +325,22 @@ func (d *decider) trouble(out *decision, v upstream.Verdict) {
 		d.again(out, flow.NextHeld, tries, n)
 		out.delay = max(v.Rest, d.policy.backoff(tries))
 	}
+}
+
+// byReasons believes what the answer says of each key, though all were told the same: they wait, and die when they have had their attempts.
+// Keys that are bad for ever with such a reason and get into one call cost, together, a dozen calls where others are recalled
+// meanwhile, and three times the attempts of a key where nothing is: by halves it would be several for each of them. At the end of an
+// outage a call may fail that was on its way when others succeeded already; keys that have met more failures than it takes to suspect them
+// are spared once, to be asked anew.
+func (d *decider) byReasons(out *decision, e *upstream.Error, spare bool) {
+	for i, v := range e.Verdicts(d.batch.Called()) {
+		k := d.batch.Keys[i]
+		if spare && k.Attempts+1 < min(3*d.policy.MaxAttempts, mostAttempts) {
+			k.Attempts = 0
+		}
+		out.Outcomes[i] = d.keyOutcome(k, v)
+	}
+	d.fill(out, d.batch.Cut, len(d.batch.Keys), flow.FateWait)
 }
 
 // alone: a single key failed by itself. It waits without a slot, and goes alone from then on if it sank others before.
