@@ -111,9 +111,10 @@ func (p *program) recalled(ctx context.Context, n int) error {
 func (p *program) stands(ctx context.Context, what string, queues []string, ok func(worker.Counts) bool) error {
 	var failed error
 	err := until(ctx, what, func() bool {
-		done := false
-		if done, failed = p.nothingIn(queues); failed != nil || !done {
-			return failed != nil
+		done, err := p.nothingIn(queues)
+		if err != nil || !done {
+			failed = err
+			return err != nil
 		}
 		var st worker.Status
 		if st, failed = p.tell.Status(ctx); failed != nil {
