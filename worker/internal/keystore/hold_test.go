@@ -356,3 +356,72 @@ func TestManyThatMayNotCall(t *testing.T) {
 		})
 	}
 }
+
+// spared leaves an app that was held for a robot, and let go by the probe of another: what is refused for that reason is a robot's own.
+func (b *bundle) spared(t *testing.T) {
+	t.Helper()
+	b.params.Slots = 1
+	b.admit(t, Admission{RobotCode: "bad", Keys: testKeys(0, 40), Class: flow.Urgent})
+	d, batch := b.next(t)
+	b.admit(t, Admission{RobotCode: "good", Keys: testKeys(100, 40), Class: flow.Bulk})
+	b.settle(t, d, batch, deniedFor(20, time.Minute))
+	b.advance(time.Second)
+	d, batch = b.next(t)
+	good := recalled(20)
+	good.Next = flow.NextYield
+	b.settle(t, d, batch, good)
+	if st := b.status(t); batch.RobotCode != "good" || st.Hold != nil || len(st.Robots) != 1 {
+		t.Fatalf("after a probe of %s: %+v, %+v", batch.RobotCode, st.Hold, st.Robots)
+	}
+	for i := range 8 {
+		b.admit(t, Admission{RobotCode: fmt.Sprint("other", i), Keys: testKeys(1000+100*i, 20), Class: flow.Urgent})
+	}
+}
+
+// refuseNext refuses the next call.
+func (b *bundle) refuseNext(t *testing.T, code string) {
+	t.Helper()
+	d, batch := b.next(t)
+	o := deniedFor(len(batch.Keys), time.Minute)
+	o.Hold.Code, o.Next = code, flow.NextYield
+	b.settle(t, d, batch, o)
+}
+
+// TestTheAppMayBeRefusedAgain: a few robots are held alone, and when none succeeds in between it is the app. Another reason, or one after
+// somebody released the app, is nobody's own.
+func TestTheAppMayBeRefusedAgain(t *testing.T) {
+	t.Parallel()
+	const denied = "AccessTokenPermissionDenied"
+	each(t, func(t *testing.T, b *bundle) {
+		b.spared(t)
+		calls := 0
+		for ; b.status(t).Hold == nil; calls++ {
+			if calls > 20 {
+				t.Fatal("20 calls were refused, and the app goes on")
+			}
+			b.refuseNext(t, denied)
+		}
+		if calls != 7 { // bad once more, which is held already; five others; the one for which the app is held
+			t.Errorf("%d calls were refused before the app was held, want 7", calls)
+		}
+		if _, _, err := b.Release(t.Context(), b.app); err != nil {
+			t.Fatal(err)
+		}
+		b.admit(t, Admission{RobotCode: "new", Keys: testKeys(5000, 20), Class: flow.Urgent})
+		for calls = 0; b.status(t).Hold == nil && calls < 20; calls++ {
+			b.refuseNext(t, denied)
+		}
+		if calls > 8 { // seven that are held already, and one that is not
+			t.Errorf("%d calls were refused after the release before the app was held", calls)
+		}
+	})
+	each(t, func(t *testing.T, b *bundle) {
+		b.spared(t)
+		for range 2 { // the second is the first of a robot that is not held yet
+			b.refuseNext(t, "AnotherCode")
+		}
+		if b.status(t).Hold == nil {
+			t.Error("a refusal for another reason held a robot alone")
+		}
+	})
+}
