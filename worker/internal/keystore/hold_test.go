@@ -373,7 +373,12 @@ func (b *bundle) spared(t *testing.T) {
 	if st := b.status(t); batch.RobotCode != "good" || st.Hold != nil || len(st.Robots) != 1 {
 		t.Fatalf("after a probe of %s: %+v, %+v", batch.RobotCode, st.Hold, st.Robots)
 	}
-	for i := range 8 {
+}
+
+// others admits keys of further robots.
+func (b *bundle) others(t *testing.T, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
 		b.admit(t, Admission{RobotCode: fmt.Sprint("other", i), Keys: testKeys(1000+100*i, 20), Class: flow.Urgent})
 	}
 }
@@ -387,13 +392,13 @@ func (b *bundle) refuseNext(t *testing.T, code string) {
 	b.settle(t, d, batch, o)
 }
 
-// TestTheAppMayBeRefusedAgain: a few robots are held alone, and when none succeeds in between it is the app. Another reason, or one after
-// somebody released the app, is nobody's own.
+// TestTheAppMayBeRefusedAgain: a few robots are held alone, and when none succeeds in between it is the app. Another reason is nobody's own.
 func TestTheAppMayBeRefusedAgain(t *testing.T) {
 	t.Parallel()
 	const denied = "AccessTokenPermissionDenied"
 	each(t, func(t *testing.T, b *bundle) {
 		b.spared(t)
+		b.others(t, 0, 8)
 		calls := 0
 		for ; b.status(t).Hold == nil; calls++ {
 			if calls > 20 {
@@ -404,19 +409,29 @@ func TestTheAppMayBeRefusedAgain(t *testing.T) {
 		if calls != 7 { // bad once more, which is held already; five others; the one for which the app is held
 			t.Errorf("%d calls were refused before the app was held, want 7", calls)
 		}
-		if _, _, err := b.Release(t.Context(), b.app); err != nil {
-			t.Fatal(err)
-		}
-		b.admit(t, Admission{RobotCode: "new", Keys: testKeys(5000, 20), Class: flow.Urgent})
-		for calls = 0; b.status(t).Hold == nil && calls < 20; calls++ {
+	})
+	each(t, func(t *testing.T, b *bundle) { // one succeeds in between
+		b.spared(t)
+		b.others(t, 0, 4)
+		for range 5 {
 			b.refuseNext(t, denied)
 		}
-		if calls > 8 { // seven that are held already, and one that is not
-			t.Errorf("%d calls were refused after the release before the app was held", calls)
+		b.advance(50 * time.Millisecond)
+		d, batch := b.next(t)
+		good := recalled(len(batch.Keys))
+		good.Next = flow.NextYield
+		b.settle(t, d, batch, good)
+		b.others(t, 4, 8)
+		for range 4 {
+			b.refuseNext(t, denied)
+		}
+		if st := b.status(t); st.Hold != nil || len(st.Robots) != 9 {
+			t.Errorf("%+v, and %d robots are held", st.Hold, len(st.Robots))
 		}
 	})
 	each(t, func(t *testing.T, b *bundle) {
 		b.spared(t)
+		b.others(t, 0, 1)
 		for range 2 { // the second is the first of a robot that is not held yet
 			b.refuseNext(t, "AnotherCode")
 		}

@@ -142,7 +142,6 @@ end
 local function release()
   if meta.held == 0 then return false end
   end_hold()
-  call('HDEL', KEYS[1], 'own_code', 'own_n', 'own_ok')
   retry_robots()
   return true
 end
