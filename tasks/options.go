@@ -29,7 +29,7 @@ func SentAts(ts []time.Time) Option {
 	return func(o *options) { o.sentAts, o.perKey = ts, true }
 }
 
-// Incident names what the keys belong to, so that they are counted, reported and cancelled together.
+// Incident names what the keys belong to, so that they are counted, reported and cancelled ("recall cancel") together.
 func Incident(name string) Option { return func(o *options) { o.incident = name } }
 
 // WithClass says how soon the keys go, compared with others. Without it, [ClassDefault].

@@ -121,9 +121,9 @@ func outlookHint(st AppStatus, f *Forecast) string {
 		return "the app is held: mend what its hold names, then recall release"
 	case robotHeldAt(st, f.FirstMiss):
 		return "a robot is held: mend what its hold names, then recall release; if these are keys of others, the rate does not suffice: " +
-			"raise it if the service allows more, or cancel what matters less"
+			"raise it if the service allows more, or cancel what matters less with recall cancel"
 	}
-	return "the rate does not suffice: raise it if the service allows more, or cancel what matters less"
+	return "the rate does not suffice: raise it if the service allows more, or cancel what matters less with recall cancel"
 }
 
 // robotHeldAt says whether the next probe of a held robot comes after a moment: then its keys may be those that miss their windows.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,50 @@ func TestReleaseByCommand(t *testing.T) {
 	if held := b.app(); held.Hold != nil || len(held.Robots) != 0 {
 		t.Errorf("still held: %+v, %+v", held.Hold, held.Robots)
 	}
+}
+
+// What an operator cancels while its app is held is never called, and the rest goes on with the app.
+func TestCancelByCommand(t *testing.T) {
+	t.Parallel()
+	const n, others = 2_000, 400
+	b := setup(t, settings{simArgs: []string{"--fault", "permission"}, worker: "  probeBase: 1h\n  probeMax: 1h\n"})
+	b.worker("worker")
+	b.submit(n)
+	b.untilHeld()
+	for i := range others {
+		b.keys[i] = simulator.MakeKey(2, uint64(i), simulator.Good, time.Now().Add(-time.Hour))
+	}
+	file := filepath.Join(b.dir, "others.txt")
+	b.write(file, strings.Join(b.keys[:others], "\n"))
+	if p := run(t, "submit", "submit", file, "-c", b.config, "--robot", robot, "--incident", "flood", "--sent-at", "1h"); p.Status(time.Minute) != 0 {
+		t.Fatalf("recall submit failed: %s", p.Out)
+	}
+	until(t, time.Minute, "all are in", func() bool {
+		c, err := b.total()
+		return err == nil && c.Waiting == n+others
+	})
+	b.faults()
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"cancel", "no-such-incident", "--yes"}, 2, "no app has keys of an incident of that name: no-such-incident"},
+		{[]string{"cancel", "storm"}, 2, "this would cancel incident storm, of which 2,000 keys wait, in 1 app; add --yes if that is meant"},
+		{[]string{"cancel", "storm", "--yes"}, 0, "app main: incident storm is cancelled; 2,000 keys were still waiting, to end as cancelled, " +
+			"without a call, once the hold ends (" + permissionCode + ") or windows close"},
+		{[]string{"release", "main"}, 0, "app main is released"},
+	} {
+		p := run(t, c.args[0], append(c.args, "-c", b.config)...)
+		if status := p.Status(20 * time.Second); status != c.status || !strings.Contains(p.Out.String(), c.says) {
+			t.Errorf("recall %v ended with status %d: %s", c.args, status, p.Out)
+		}
+	}
+	c := b.untilSettled(n+others, 30*time.Second)
+	if c.Cancelled != n || c.Recalled != others || c.Dead != 0 {
+		t.Errorf("%+v", c)
+	}
+	b.checkAttempts(others)
 }
 
 // Two workers and a service that allows less than is configured. The figures have room for a busy machine: the tight ones are those of

@@ -164,18 +164,23 @@ func chooseDead(ctx context.Context, insp *worker.Inspector, choice deadChoice) 
 	return chosen, sum, nil
 }
 
-// confirmDead asks a person, and where there is none, asks for --yes.
+// confirmDead asks whether that is meant to happen to all of these.
 func (a *app) confirmDead(ctx context.Context, action deadAction, choice deadChoice, sum deadSum) error {
 	what := fmt.Sprintf("%s %s with %s", action.verb, counted(sum.letters, "dead letter", "dead letters"), counted(sum.keys, "key", "keys"))
+	return a.confirm(ctx, choice.yes, what, "nothing was "+action.done)
+}
+
+// confirm asks a person whether what is to be done is meant, and where there is none, asks for --yes. no is what to say of a no.
+func (a *app) confirm(ctx context.Context, sure bool, what, no string) error {
 	switch {
-	case choice.yes:
+	case sure:
 		return nil
 	case !a.IsTerminal(a.In):
 		return badInput(fmt.Errorf("this would %s; add --yes if that is meant", what))
 	}
 	yes, err := a.askYes(ctx, strings.ToUpper(what[:1])+what[1:]+"?")
 	if err == nil && !yes {
-		err = withExit(ExitInterrupted, fmt.Errorf("nothing was %s", action.done))
+		err = withExit(ExitInterrupted, errors.New(no))
 	}
 	return err
 }

@@ -95,6 +95,7 @@ var commands = []func(*app) *cobra.Command{
 	newStatusCmd,
 	newDeadCmd,
 	newReleaseCmd,
+	newCancelCmd,
 	newVerifyCmd,
 	newSimulateCmd,
 	newCheckCmd,

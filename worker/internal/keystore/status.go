@@ -24,7 +24,8 @@ type Counts struct {
 	Cancelled int64
 }
 
-func (c *Counts) add(o Counts) {
+// Add counts other keys in, too.
+func (c *Counts) Add(o Counts) {
 	c.Accepted += o.Accepted
 	c.Waiting += o.Waiting
 	c.Bound += o.Bound
@@ -192,7 +193,7 @@ func (q *statusQuery) status(app string, now time.Time) (AppStatus, error) {
 		c.Waiting = c.Accepted - c.Recalled - c.Dead - c.Cancelled - c.Bound
 		target := named(q.robots.Val()[id.robot])
 		g.RobotCode, g.Conversation, g.Incident = target.RobotCode, target.Conversation, q.incidents.Val()[id.incident]
-		st.Total.add(*c)
+		st.Total.Add(*c)
 		st.Groups = append(st.Groups, *g)
 	}
 	sort.Slice(st.Groups, func(i, j int) bool {
