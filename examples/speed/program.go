@@ -72,10 +72,11 @@ func (p *program) pause(ctx context.Context) error {
 	if err := q.PauseQueue(tasks.QueueDispatch); err != nil {
 		return err
 	}
-	if err := q.DeleteTask(tasks.QueueDispatch, tasks.DispatchTaskID(d)); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
-		return err // not found: the worker was quicker
-	}
-	return nil
+	// The worker may be quicker: then it is gone, or will be when the worker is through with it.
+	return until(ctx, "the queue's first task is gone", func() bool {
+		err := q.DeleteTask(tasks.QueueDispatch, tasks.DispatchTaskID(d))
+		return err == nil || errors.Is(err, asynq.ErrTaskNotFound)
+	})
 }
 
 func (p *program) resume() error {
