@@ -30,11 +30,20 @@ func (j *job) conclude(ctx context.Context, end ending, stopped []string, failur
 	case end == endInterrupted:
 		return exitOnly(ExitInterrupted)
 	case end == endHeld:
-		return withExit(ExitHeld, fmt.Errorf("stopped with %s waiting, because of %s; mend that and go on", counted(t.open(), "key", "keys"), strings.Join(stopped, ", ")))
+		return withExit(ExitHeld, fmt.Errorf("stopped with %s waiting, because of %s; mend that and go on", counted(t.open(), "key", "keys"), someOf(stopped)))
 	case t.recalled < t.total:
 		return exitOnly(ExitSomeDead)
 	}
 	return nil
+}
+
+// someOf names the first few of many, and how many more there are.
+func someOf(names []string) string {
+	const most = 3
+	if len(names) > most {
+		names = append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (j *job) printSummary(t *tally, end ending) {
