@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"dingrecall/config"
 	"dingrecall/worker"
 )
 
@@ -36,16 +37,9 @@ It needs Redis only. An incident of which no worker has taken in a key is not kn
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig(cmd, needRedis)
-			if err != nil {
-				return err
-			}
-			rdb, err := openRedis(cmd.Context(), cfg.Redis)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = rdb.Close() }()
-			err = a.cancel(cmd.Context(), rdb, worker.NewInspector(rdb, appNames(cfg)), args[0], only, sure)
+			err := a.withRedis(cmd, func(ctx context.Context, cfg *config.Config, rdb *redis.Client) error {
+				return a.cancel(ctx, rdb, worker.NewInspector(rdb, appNames(cfg)), args[0], only, sure)
+			})
 			if errors.Is(err, worker.ErrUnknownIncident) {
 				return badInput(fmt.Errorf("%w; see \"recall status\" for those that there are", err))
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"dingrecall/config"
 	"dingrecall/worker"
 )
 
@@ -35,16 +36,9 @@ func deadFilterFlags(flags *pflag.FlagSet, f *worker.DeadFilter) {
 
 // withDead runs f with a connection to the configured Redis, and puts its errors into words.
 func (a *app) withDead(cmd *cobra.Command, f func(ctx context.Context, rdb *redis.Client, insp *worker.Inspector) error) error {
-	cfg, err := a.loadConfig(cmd, needRedis)
-	if err != nil {
-		return err
-	}
-	rdb, err := openRedis(cmd.Context(), cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rdb.Close() }()
-	err = f(cmd.Context(), rdb, worker.NewInspector(rdb, appNames(cfg)))
+	err := a.withRedis(cmd, func(ctx context.Context, cfg *config.Config, rdb *redis.Client) error {
+		return f(ctx, rdb, worker.NewInspector(rdb, appNames(cfg)))
+	})
 	if errors.Is(err, worker.ErrNoDeadLetter) {
 		err = badInput(err)
 	}

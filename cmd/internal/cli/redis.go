@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
 
 	"dingrecall/config"
 )
@@ -47,6 +48,20 @@ func redisOptions(cfg config.Redis) *redis.Options {
 		opts.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	}
 	return opts
+}
+
+// withRedis runs f with the configuration, of which only Redis is needed, and a connection to it.
+func (a *app) withRedis(cmd *cobra.Command, f func(ctx context.Context, cfg *config.Config, rdb *redis.Client) error) error {
+	cfg, err := a.loadConfig(cmd, needRedis)
+	if err != nil {
+		return err
+	}
+	rdb, err := openRedis(cmd.Context(), cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rdb.Close() }()
+	return f(cmd.Context(), cfg, rdb)
 }
 
 // openRedis connects to the configured Redis and makes sure that it answers. Its error is one line that says what to do. The caller

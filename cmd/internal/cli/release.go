@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"dingrecall/config"
 	"dingrecall/worker"
 )
 
@@ -27,33 +30,29 @@ It needs Redis only. What is not on hold is left as it is.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, names []string) error {
-			cfg, err := a.loadConfig(cmd, needRedis)
-			if err != nil {
-				return err
-			}
-			rdb, err := openRedis(cmd.Context(), cfg.Redis)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = rdb.Close() }()
-			insp := worker.NewInspector(rdb, appNames(cfg))
-			for _, name := range names {
-				released, err := insp.Release(cmd.Context(), name)
-				if errors.Is(err, worker.ErrUnknownName) {
-					return badInput(fmt.Errorf("%w; see \"recall status\" for those that there are", err))
-				}
-				if err != nil {
-					return err
-				}
-				for _, r := range released {
-					if err := a.say("%s", describeRelease(r)); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
+			return a.withRedis(cmd, func(ctx context.Context, cfg *config.Config, rdb *redis.Client) error {
+				return a.release(ctx, worker.NewInspector(rdb, appNames(cfg)), names)
+			})
 		},
 	}
+}
+
+func (a *app) release(ctx context.Context, insp *worker.Inspector, names []string) error {
+	for _, name := range names {
+		released, err := insp.Release(ctx, name)
+		if errors.Is(err, worker.ErrUnknownName) {
+			return badInput(fmt.Errorf("%w; see \"recall status\" for those that there are", err))
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range released {
+			if err := a.say("%s", describeRelease(r)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func describeRelease(r worker.Released) string {

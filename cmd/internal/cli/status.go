@@ -46,16 +46,9 @@ With --json the output is one JSON object, whose fields docs/operations.md descr
 			if err := f.validate(); err != nil {
 				return badInput(err)
 			}
-			cfg, err := a.loadConfig(cmd, needRedis)
-			if err != nil {
-				return err
-			}
-			rdb, err := openRedis(cmd.Context(), cfg.Redis)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = rdb.Close() }()
-			return a.status(cmd.Context(), cfg, rdb, f)
+			return a.withRedis(cmd, func(ctx context.Context, cfg *config.Config, rdb *redis.Client) error {
+				return a.status(ctx, cfg, rdb, f)
+			})
 		},
 	}
 	flags := cmd.Flags()
