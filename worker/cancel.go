@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"dingrecall/tasks"
 	"dingrecall/worker/internal/keystore"
 )
 
@@ -99,6 +97,5 @@ func (i *Inspector) cancel(ctx context.Context, app, incident string) (bool, err
 	if err != nil || !ok {
 		return false, err
 	}
-	t, opts := tasks.NewAlarmTask(tasks.Alarm{App: app, At: time.Now().UnixMilli()})
-	return true, newEnqueuer(i.rdb).put(ctx, t, opts)
+	return true, i.alarm(ctx, app)
 }

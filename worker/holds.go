@@ -80,7 +80,12 @@ func (i *Inspector) release(ctx context.Context, r Released) error {
 	if _, _, err := keystore.NewReader(i.rdb, r.App).Release(ctx, r.Target.Name()); err != nil {
 		return err
 	}
-	t, opts := tasks.NewAlarmTask(tasks.Alarm{App: r.App, At: time.Now().UnixMilli()})
+	return i.alarm(ctx, r.App)
+}
+
+// alarm has a running worker look at once for what is to be done for an app.
+func (i *Inspector) alarm(ctx context.Context, app string) error {
+	t, opts := tasks.NewAlarmTask(tasks.Alarm{App: app, At: time.Now().UnixMilli()})
 	return newEnqueuer(i.rdb).put(ctx, t, opts)
 }
 
