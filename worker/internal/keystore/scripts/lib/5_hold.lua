@@ -193,7 +193,7 @@ local function held_off(s)
   return meta.held > now and meta.probe ~= s.batch or h ~= nil and h.till > now and h.batch ~= s.batch
 end
 
--- Whether a conversation of the same robot is held.
+-- Whether a robot is held, or another conversation of it.
 local kin_held
 do
   local codes = nil -- of robots that are held, conversations of them included
@@ -212,8 +212,8 @@ end
 -- probe of its app is better made with another; nor with another conversation of it.
 local function skip_held(class, rid, avoid)
   local h = held_robot(rid)
-  if not h and not (avoid and kin_held(rid)) then return false end
-  if h and h.till <= now and not avoid then return false end
-  call('ZADD', P .. 'ready:' .. class, int(math.max(h and h.till or 0, now + 1)), rid)
+  local till = h and h.till or 0
+  if till <= now and not (avoid and kin_held(rid)) then return false end
+  call('ZADD', P .. 'ready:' .. class, int(math.max(till, now + 1)), rid)
   return true
 end
