@@ -253,7 +253,7 @@ func (r *run) conclude(ctx context.Context, b *flow.Batch, dec decision) (*keyst
 	}
 	if next.Status != keystore.StatusRefused { // then nothing was written: the run that has the slot will tell
 		r.count(dec.Settlement)
-		r.tellHold(ctx, b, dec, next)
+		r.tellHold(ctx, b, dec)
 	}
 	return next, nil
 }

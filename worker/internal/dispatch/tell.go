@@ -6,7 +6,6 @@ import (
 	"go.uber.org/zap"
 
 	"dingrecall/worker/internal/flow"
-	"dingrecall/worker/internal/keystore"
 )
 
 // What of an app was last said in this process's log to be held.
@@ -18,19 +17,19 @@ const (
 
 // tellHold logs that the app, or the robot, is held, which is one line however many calls, workers and probes are refused; and that it
 // goes on.
-func (r *run) tellHold(ctx context.Context, b *flow.Batch, dec decision, settled *keystore.Reply) {
+func (r *run) tellHold(ctx context.Context, b *flow.Batch, dec decision) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
 	defer cancel()
 	switch {
 	case dec.Hold != nil:
-		r.tellHeld(ctx, b, dec, settled)
+		r.tellHeld(ctx, b, dec)
 	case dec.Answered && r.app.told.Load() != toldNothing:
 		r.tellReleased(ctx)
 	}
 }
 
-func (r *run) tellHeld(ctx context.Context, b *flow.Batch, dec decision, settled *keystore.Reply) {
-	news, robot, err := r.app.Store.ToldHold(ctx, settled)
+func (r *run) tellHeld(ctx context.Context, b *flow.Batch, dec decision) {
+	news, robot, err := r.app.Store.ToldHold(ctx, b.ID)
 	about := []zap.Field{zap.String("app", r.app.Name), zap.String("robot", b.RobotCode), zap.String("code", dec.Hold.Code),
 		zap.String("hint", dec.hint), zap.Duration("next_probe_in", dec.Hold.Probe), zap.Error(r.cause)}
 	switch {

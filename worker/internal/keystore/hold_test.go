@@ -60,7 +60,7 @@ func TestRobotHold(t *testing.T) {
 			st.Robots[0].Message != "words" || !st.Robots[0].Since.Equal(*b.clock) || !st.Robots[0].NextProbe.Equal(b.clock.Add(time.Minute)) {
 			t.Fatalf("%+v, %+v", st.Hold, st.Robots)
 		}
-		if told, alone, err := b.ToldHold(context.Background(), r); err != nil || !told || !alone {
+		if told, alone, err := b.ToldHold(context.Background(), bad.ID); err != nil || !told || !alone {
 			t.Errorf("the hold is no news, or not of the robot alone: %v, %v, %v", told, alone, err)
 		}
 		if r.Status != StatusBatch || r.Batch.RobotCode != "good" {
@@ -87,7 +87,7 @@ func TestRobotHold(t *testing.T) {
 			if got := b.heldRobots(t)["bad"]; got != want {
 				t.Errorf("the next probe is in %v, not %v", got, want)
 			}
-			if told, _, err := b.ToldHold(context.Background(), r); err != nil || told {
+			if told, _, err := b.ToldHold(context.Background(), bad.ID); err != nil || told {
 				t.Errorf("a probe that fails is news: %v, %v", told, err)
 			}
 			other = r.Batch
@@ -208,16 +208,16 @@ func TestOnlyTheProbeEndsAHold(t *testing.T) {
 		_, r := b.admit(t, Admission{Keys: testKeys(0, 100)})
 		d1, d2, d3 := r.Due[0], r.Due[1], r.Due[2]
 		one, two, three := b.attach(t, d1, 0).Batch, b.attach(t, d2, 0).Batch, b.attach(t, d3, 0).Batch
-		first := b.settle(t, d1, one, deniedFor(20, time.Minute))
+		b.settle(t, d1, one, deniedFor(20, time.Minute))
 		b.advance(time.Millisecond)
 		second := b.settle(t, d2, two, recalled(20))
 		if st := b.status(t); st.Hold == nil || second.Status != StatusIdle {
 			t.Errorf("a call that was under way ended the hold: %s", second.Status)
 		}
-		if told, _, err := b.ToldHold(context.Background(), second); told || err != nil {
+		if told, _, err := b.ToldHold(context.Background(), two.ID); told || err != nil {
 			t.Errorf("it is said twice that the app is held: %v", err)
 		}
-		if told, alone, err := b.ToldHold(context.Background(), first); !told || alone || err != nil {
+		if told, alone, err := b.ToldHold(context.Background(), one.ID); !told || alone || err != nil {
 			t.Errorf("it is not said that the app is held: %v, alone %v, %v", told, alone, err)
 		}
 		if _, ok, err := b.Permit(context.Background(), flow.SlotRun{Slot: d3.Slot, Generation: d3.Generation, Run: three.Run}, three.ID, 1); ok || err != nil {

@@ -64,21 +64,42 @@ func decodeReply(v any) (*Reply, error) {
 		}
 		r.Due = append(r.Due, flow.DueSlot{Slot: int(slot), Generation: gen})
 	}
-	if r.Status == StatusBatch {
-		b, err := decodeBatch(extra)
-		if err != nil {
-			return nil, err
-		}
-		r.Batch = b
-	}
-	if r.Status == StatusHeld && len(extra) > 0 {
-		ms, err := number(extra[0])
-		if err != nil {
-			return nil, err
-		}
+	return r, r.decodeExtra()
+}
+
+// decodeExtra reads what the script adds about a slot.
+func (r *Reply) decodeExtra() (err error) {
+	switch {
+	case r.Status == StatusBatch:
+		r.Batch, err = decodeBatch(r.extra)
+	case r.Status == StatusHeld && len(r.extra) > 0:
+		var ms int64
+		ms, err = number(r.extra[0])
 		r.Rest = time.Duration(ms) * time.Millisecond
 	}
-	return r, nil
+	return err
+}
+
+// of gives the part of a reply to several settlements that one of them gets.
+func (r *Reply) of(v any) (*Reply, error) {
+	a, ok := v.([]any)
+	if !ok || len(a) != 2 {
+		return nil, errShape
+	}
+	status, ok1 := a[0].(string)
+	extra, ok2 := a[1].([]any)
+	if !ok1 || !ok2 {
+		return nil, errShape
+	}
+	if status == "error" {
+		if len(extra) != 1 {
+			return nil, errShape
+		}
+		return nil, fmt.Errorf("%v", extra[0])
+	}
+	one := *r
+	one.Status, one.extra = Status(status), extra
+	return &one, one.decodeExtra()
 }
 
 func (r *Reply) ints(n int) ([]int64, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,59 +15,6 @@ import (
 // tells it; a delivery older than one already seen is refused, and so is one of a task whose run is in a call (Params.Lease).
 func (s *Store) Attach(ctx context.Context, slot int, generation int64, retry int) (*Reply, error) {
 	return s.step(ctx, "attach", attachScript, slot, generation, retry, s.params().Lease.Milliseconds())
-}
-
-// Settle writes the outcome of the call of a batch and, in the same step, claims the next or does what s.Next says.
-// Sent again, it changes nothing and is answered with what the slot holds now.
-func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow.Settlement) (*Reply, error) {
-	outs, rows := encodeOutcomes(o.Outcomes)
-	rest, holdCode, holdMessage, probe, ofRobot := "", "", "", "0", 0
-	if o.Rest > 0 {
-		rest = strconv.FormatInt(o.Rest.Milliseconds(), 10)
-	}
-	if o.Hold != nil {
-		holdCode, holdMessage = o.Hold.Code, o.Hold.Message
-		probe, ofRobot = strconv.FormatInt(o.Hold.Probe.Milliseconds(), 10), flag(o.Hold.PerhapsRobot)
-	}
-	robotCode, robotMessage := "", ""
-	if o.DeadRobot != nil {
-		robotCode, robotMessage = o.DeadRobot.Code, o.DeadRobot.Message
-	}
-	args := []any{at.Slot, at.Generation, at.Run, batch, outs, flag(o.Counted), o.RequestID, string(o.Next),
-		o.Cut, o.Tries, o.Note, rest, holdCode, holdMessage, probe, flag(o.Answered), robotCode, robotMessage, ofRobot, o.Metered, o.Fill}
-	for _, r := range rows {
-		args = append(args, r[0], r[1], r[2])
-	}
-	return s.step(ctx, "settle", settleScript, args...)
-}
-
-// encodeOutcomes gives two characters for each key: the fate, a capital where the key is ambiguous, and a row of the table of what fates need.
-func encodeOutcomes(outcomes []flow.Outcome) (string, [][3]string) {
-	outs := make([]byte, 0, 2*len(outcomes))
-	var rows [][3]string
-	index := map[[3]string]int{}
-	for _, o := range outcomes {
-		row := byte('0')
-		if o.Fate == flow.FateDead || o.Fate == flow.FateLater || o.Fate == flow.FateSolo {
-			r := [3]string{o.Code, o.Message, o.Request}
-			if o.Fate != flow.FateDead {
-				r = [3]string{strconv.FormatInt(o.Delay.Milliseconds(), 10)}
-			}
-			i, ok := index[r]
-			if !ok {
-				i = len(rows)
-				index[r] = i
-				rows = append(rows, r)
-			}
-			row = byte('0' + i)
-		}
-		fate := byte(o.Fate)
-		if o.Ambiguous {
-			fate -= 'a' - 'A'
-		}
-		outs = append(outs, fate, row)
-	}
-	return string(outs), rows
 }
 
 // Permit is the right to make one call.

@@ -61,6 +61,8 @@ type Store struct {
 	params func() Params
 	now    func() time.Time // nil: Redis's clock
 	offset offset
+
+	settling settling
 }
 
 // New makes the key store of an app. params is asked at each step, since the number of slots follows the latency of calls.
@@ -231,9 +233,9 @@ func (s *Store) Release(ctx context.Context, target string) (bool, *Reply, error
 	return r.Status == StatusOK, r, nil
 }
 
-// ToldHold says whether the script run that was answered with r held something, or for another reason than before: of several calls
+// ToldHold says whether the settlement of a batch held something, or for another reason than before: of several calls
 // that are refused together one has something to tell. robot: what was held is the robot alone, and its app goes on.
-func (s *Store) ToldHold(ctx context.Context, r *Reply) (news, robot bool, err error) {
+func (s *Store) ToldHold(ctx context.Context, batch int64) (news, robot bool, err error) {
 	told, err := s.rdb.HGet(ctx, name(s.app, "meta"), "hold_told").Result()
 	if errors.Is(err, redis.Nil) {
 		return false, false, nil
@@ -241,8 +243,8 @@ func (s *Store) ToldHold(ctx context.Context, r *Reply) (news, robot bool, err e
 	if err != nil {
 		return false, false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
 	}
-	us, what, _ := strings.Cut(told, " ")
-	return us == strconv.FormatInt(r.Now.UnixMicro(), 10), what == "robot", nil
+	of, what, _ := strings.Cut(told, " ")
+	return of == strconv.FormatInt(batch, 10), what == "robot", nil
 }
 
 // IsHeld says whether the app is held, and how many of its robots are.

@@ -152,5 +152,4 @@ if earliest then ready_after_push(class, rid, earliest) end
 if raised > 0 then
   for c = class + 1, 2 do ready_after_claim(c, rid, add_waiting(c, rid, 0)) end
 end
-wake()
-return reply('ok', { accepted, known, raised, revived })
+return finish('ok', { accepted, known, raised, revived })

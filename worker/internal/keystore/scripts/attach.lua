@@ -10,24 +10,21 @@ promote()
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
 local gen, retry, lease = tonumber(ARGV[ARGS + 2]), tonumber(ARGV[ARGS + 3]), tonumber(ARGV[ARGS + 4])
 if s.state == 'idle' or s.gen ~= gen then
-  wake()
-  return reply('stale')
+  return finish('stale')
 end
 if retry < s.retry then
-  wake()
-  return reply('refused')
+  return finish('refused')
 end
 -- asynq gives a task out again when its lease is over by the clock of whichever worker looks, which may be wrong: then its run is alive and in a
 -- call. Who is really gone is taken over, which makes the slot due.
 if lease > 0 and retry > s.retry and s.state == 'running' and s.at / 1000 > now - lease then
-  wake()
-  return reply('refused')
+  return finish('refused')
 end
 -- Never a number that was given before, also where Redis came back with an older state (a power failure, a failover) and gives batches the
 -- numbers once more that it has forgotten: a worker that still has one of those would settle another's keys by it.
 s.run, s.retry = math.max(s.run + 1, now), retry
 set_state(s, 'running')
-if s.batch == 0 then return go_on(s) end
+if s.batch == 0 then return finish(go_on(s)) end
 
 -- A batch that an earlier run left. While the app or the robot is held, or the month's calls are spent, its keys wait with the others;
 -- closed ones die. What that run may have called stays counted.
@@ -48,19 +45,17 @@ end
 give_back(s.rid, back)
 if kept.n == 0 then
   drop_batch(s)
-  return go_on(s)
+  return finish(go_on(s))
 end
 if cut == 0 then cut = kept.n end
 s.batch, s.keys, s.cut, s.paid = next_batch(), table.concat(kept.packs()), cut, ''
 if rest_until() > 0 then
   set_batch(s)
   set_state(s, 'held')
-  wake()
-  return reply('held', rest_left())
+  return finish('held', rest_left())
 end
 s.at = permit()
 charge(s)
 probe(s.rid, s.batch)
 set_batch(s)
-wake()
-return batch_reply(s)
+return finish(with_batch(s))

@@ -6,8 +6,7 @@
 promote()
 local inc = call('HGET', P .. 'incident:id', ARGV[ARGS + 1])
 if not inc then
-  wake()
-  return reply('idle')
+  return finish('idle')
 end
 call('SADD', P .. 'cancelled', inc)
 for class = 0, 2 do
@@ -17,5 +16,4 @@ for class = 0, 2 do
     end
   end
 end
-wake()
-return reply('ok')
+return finish('ok')

@@ -26,5 +26,4 @@ else
   local rid = call('HGET', P .. 'robot:id', ARGV[ARGS + 1])
   done = rid and release_robot(tonumber(rid))
 end
-wake()
-return reply(done and 'ok' or 'idle')
+return finish(done and 'ok' or 'idle')

@@ -18,5 +18,4 @@ else
   end
   make_due(s)
 end
-wake()
-return reply(status)
+return finish(status)

@@ -43,5 +43,4 @@ for i = ARGS + 3, #ARGV, 3 do
   end
   out[#out + 1] = done
 end
-wake()
-return reply('ok', out)
+return finish('ok', out)

@@ -3,5 +3,4 @@
 
 promote()
 sweep()
-wake()
-return reply('ok')
+return finish('ok')

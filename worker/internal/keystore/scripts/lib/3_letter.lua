@@ -4,7 +4,7 @@ local graves, grave_order = {}, {}
 
 -- A key dies: its record is written at once, its dead letter when the script ends (bury).
 local function die(rid, day, k, r, code, message, request, batch)
-  local g = table.concat({ rid, code, message, request, r.inc, r.class, r.att, r.amb }, '\n')
+  local g = table.concat({ rid, code, message, request, r.inc, r.class, r.att, r.amb, int(batch) }, '\n')
   if not graves[g] then
     graves[g] = { rid = rid, code = code, message = message, request = request, inc = r.inc, class = r.class,
       att = r.att, amb = r.amb, batch = batch, reason = reason_of(code, message), keys = {} }

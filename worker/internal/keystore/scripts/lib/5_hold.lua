@@ -116,8 +116,8 @@ local function probe_soon(first)
   call('HSET', KEYS[1], 'hold_every', int(floor(first / 2)), 'hold_until', int(meta.held))
 end
 
--- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, that this very script run said something new,
--- and whether of the robot alone.
+-- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, which batch said something new, and whether
+-- of the robot alone.
 local function hold(s, code, message, first, perhaps_robot)
   local news, every
   local robot = perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s) or is_own(code))
@@ -131,7 +131,7 @@ local function hold(s, code, message, first, perhaps_robot)
       if not held and another_waits(s.rid) then probe_soon(first) end
     end
   end
-  if news then call('HSET', KEYS[1], 'hold_told', int(now_us) .. (robot and ' robot' or ' app')) end
+  if news then call('HSET', KEYS[1], 'hold_told', int(s.batch) .. (robot and ' robot' or ' app')) end
 end
 
 local function end_hold()

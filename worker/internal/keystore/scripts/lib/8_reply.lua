@@ -54,19 +54,25 @@ local function next_moment()
   return t
 end
 
-local function reply(status, extra)
+-- calling: a call follows, and then another script, which tells the next moment.
+local function reply(status, extra, calling)
   bury()
   save_ledgers()
   local at = 0
-  if status ~= 'batch' then at = next_moment() end
+  if status ~= 'batch' and not calling then at = next_moment() end
   return { status, call('HGETALL', P .. 'due'), at, call('HLEN', P .. 'outbox'), now_us, extra or {} }
+end
+
+-- Wakes slots for what waits, and replies.
+local function finish(status, extra, calling)
+  wake()
+  return reply(status, extra, calling)
 end
 
 -- The batch that a slot holds, for whoever is to call: number, run, robot, how many of the keys to call, tries so far,
 -- note, microseconds until the permit, when the app's last call began that recalled a key, the keys.
-local function batch_reply(s)
-  return reply('batch', { s.batch, s.run, name_of('robot', s.rid), s.cut, s.tries, s.note, math.max(0, s.at - now_us),
-    meta.ok_from, s.keys })
+local function with_batch(s)
+  return 'batch', { s.batch, s.run, name_of('robot', s.rid), s.cut, s.tries, s.note, math.max(0, s.at - now_us), meta.ok_from, s.keys }
 end
 
 -- Goes on with a slot that holds no batch: the next one, or idle, or due again.
@@ -74,8 +80,7 @@ local function go_on(s)
   local got = claim(s)
   if got == 'batch' then
     if s.state ~= 'running' then set_state(s, 'running') end
-    wake()
-    return batch_reply(s)
+    return with_batch(s)
   end
   drop_batch(s)
   if got == 'more' then
@@ -83,6 +88,5 @@ local function go_on(s)
   else
     set_state(s, 'idle')
   end
-  wake()
-  return reply(s.state)
+  return s.state
 end
