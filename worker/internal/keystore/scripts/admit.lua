@@ -50,7 +50,7 @@ local sent_of_all = tonumber(sent) -- nil where each has a time of its own
 
 -- Keys that come together, in a number that fills calls, are members of packs of 20.
 local together = sent_of_all and n >= FULL
-local number, in_pack, given = nil, FULL, nil
+local number, member, in_pack, given = nil, nil, FULL, nil
 
 -- What a new key gets in the ledger: its record, or the number of the pack that it is to be a member of.
 local function entry(k, l)
@@ -58,13 +58,14 @@ local function entry(k, l)
   if in_pack == FULL then
     given = given or tonumber(call('HGET', KEYS[1], 'packs') or 0)
     number, in_pack = u5(given + 1), 0
+    member = char(MEMBER) .. number
   end
-  return char(MEMBER) .. number
+  return member
 end
 
 -- A key is new.
 local function accept(k, l, new)
-  if byte(new) < MEMBER then
+  if new ~= member then
     in_pack = FULL -- one that stands between its keys would cut a pack in two
     return enlist(l, today, l.rec, k)
   end
@@ -91,9 +92,9 @@ for _, day in ipairs({ today - 1, today - 2, today + 1 }) do
 end
 
 local function admit(k, new)
-  for _, day in ipairs(older) do
-    local old = find(day, k, rid)
-    if old then return parse(old, day), day end
+  for i = 1, #older do
+    local old = find(older[i], k, rid)
+    if old then return parse(old, older[i]), older[i] end
   end
   local old = write_new(today, k, rid, new)
   if old then return parse(old, today), today end
@@ -123,8 +124,10 @@ local function raise(k, r, day)
   readmit(k, r, day)
 end
 
+local like_all = sent_of_all and like(deadline_of(1))
+
 for i = 1, n do
-  local k, l = ARGV[first + i - 1], like(deadline_of(i))
+  local k, l = ARGV[first + i - 1], like_all or like(deadline_of(i))
   local new = entry(k, l)
   local r, day = admit(k, new)
   if not r then

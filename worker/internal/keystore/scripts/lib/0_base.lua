@@ -19,7 +19,7 @@
 --   4 dead letters in the outbox        5 now, microseconds        6 what the script adds
 
 local P = string.sub(KEYS[1], 1, -5)
-local call, floor, char, byte, sub = redis.call, math.floor, string.char, string.byte, string.sub
+local call, floor, char, byte, sub, format = redis.call, math.floor, string.char, string.byte, string.sub, string.format
 local FULL, DAY, BUCKET = 20, 86400, 300
 local WAITING, RECALLED, DEAD, CANCELLED = 1, 2, 3, 4
 local ARGS = 11
@@ -39,7 +39,7 @@ local interval, letter_size, probe_max = tonumber(ARGV[7]), tonumber(ARGV[8]), t
 local stuck_after = tonumber(ARGV[11])
 
 -- Numbers over 14 digits lose digits when Lua turns them into text by itself.
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return format('%.0f', n) end
 
 -- What nearly every script needs of the app's own hash, read in one go. Whoever writes a field there sets it here as well.
 local meta

@@ -29,17 +29,18 @@ do -- a script has no room for more than 200 names at once
 
   -- Spreads keys over buckets: for the usual 32 bytes a sum with odd factors of 18 bits (so that it is exact in a double), which
   -- is several times cheaper than a digest and spreads counters as well as noise; else SHA-1. All workers of a Redis have the same.
-  local function hash(k)
-    if #k ~= 32 or not words then return tonumber(sub(redis.sha1hex(k), 1, 8), 16) end
-    local a, b, c, d, e, f, g, h = words('>I4I4I4I4I4I4I4I4', k)
+  -- text has the key in front, which is so long.
+  local function hash(text, size)
+    if size ~= 32 or not words then return tonumber(sub(redis.sha1hex(sub(text, 1, size)), 1, 8), 16) end
+    local a, b, c, d, e, f, g, h = words('>I4I4I4I4I4I4I4I4', text)
     return (a * 259033 + b * 139369 + c * 243517 + d * 184727 + e * 226183 + f * 153529 + g * 203311 + h * 168781) % 4294967291
   end
 
   function bucket_key(l, k)
-    local h = hash(k)
+    local h = hash(k, #k)
     local i = h % (2 * l.p)
     if i >= l.b then i = h % l.p end
-    return string.format('%s%d', l.name, i) -- .. is slower: it turns numbers into text as if they had fractions
+    return format('%s%d', l.name, i) -- .. is slower: it turns numbers into text as if they had fractions
   end
 
   function expire(key, day) call('EXPIREAT', key, (day + 1) * DAY + ledger_ttl) end
@@ -47,11 +48,13 @@ do -- a script has no room for more than 200 names at once
   local function split(day, l)
     local from, to = l.name .. (l.b - l.p), l.name .. l.b
     local all, put, del = call('HGETALL', from), {}, {}
+    local buckets, moved = 2 * l.p, 0
     for i = 1, #all, 2 do
-      if hash(sub(all[i], 1, -3)) % (2 * l.p) == l.b then
-        put[#put + 1] = all[i]
-        put[#put + 1] = all[i + 1]
-        del[#del + 1] = all[i]
+      local f = all[i]
+      if hash(f, #f - 2) % buckets == l.b then
+        moved = moved + 1
+        del[moved] = f
+        put[2 * moved - 1], put[2 * moved] = f, all[i + 1]
       end
     end
     for i = 1, #put, 200 do call('HSET', to, unpack(put, i, math.min(i + 199, #put))) end
@@ -64,13 +67,17 @@ do -- a script has no room for more than 200 names at once
   end
 
   -- The field of a key: the key, then its robot's number: one key under two robots is two keys.
-  function field(k, rid) return k .. u2(rid) end
+  local last_rid, last_suffix
+  function field(k, rid)
+    if rid ~= last_rid then last_rid, last_suffix = rid, u2(rid) end
+    return k .. last_suffix
+  end
 
   -- Keys that came together stand in the ledger as members of their pack (see 4_waiting.lua): 128, then its number. Their record is the
   -- pack's, for as long as none of them fares otherwise than the others: who does gets a record of its own.
   local members = {} -- records of packs that were read, by day and what their keys have in the ledger
 
-  local function pack_key(day, id) return string.format('%spack:%d:%d', P, day, floor(id / 64)) end
+  local function pack_key(day, id) return format('%spack:%d:%d', P, day, floor(id / 64)) end
 
   function record_of(day, v)
     if not v or byte(v) < MEMBER then return v or nil end

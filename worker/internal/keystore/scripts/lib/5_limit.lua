@@ -24,7 +24,7 @@ if meta.pace then
 end
 
 local function save_pace()
-  call('HSET', KEYS[1], 'pace', string.format('%.4f %.4f %.0f %.0f %.0f %.0f %.0f',
+  call('HSET', KEYS[1], 'pace', format('%.4f %.4f %.0f %.0f %.0f %.0f %.0f',
     pace.low, pace.goal, pace.from, pace.back, pace.climb, pace.fence, pace.strikes))
 end
 
