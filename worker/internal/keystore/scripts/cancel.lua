@@ -10,9 +10,9 @@ if not inc then
 end
 call('SADD', P .. 'cancelled', inc)
 for class = 0, 2 do
-  for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
+  for _, rid in ipairs(call('ZRANGE', READY[class], 0, -1)) do
     if call('HEXISTS', P .. 'count', rid .. ':' .. inc .. ':a') == 1 then
-      call('ZADD', P .. 'ready:' .. class, int(now), rid)
+      set_ready(class, rid, now)
     end
   end
 end

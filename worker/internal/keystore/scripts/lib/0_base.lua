@@ -38,8 +38,8 @@ local linger, life, ledger_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(
 local interval, letter_size, probe_max = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local stuck_after = tonumber(ARGV[11])
 
--- Numbers over 14 digits lose digits when Lua turns them into text by itself.
-local function int(n) return format('%.0f', n) end
+-- A whole number as text. Numbers over 14 digits lose digits when Lua turns them into text by itself, and all take several times as long.
+local function int(n) return format('%d', n) end
 
 -- What nearly every script needs of the app's own hash, read in one go. Whoever writes a field there sets it here as well.
 local meta
@@ -57,6 +57,10 @@ do
     stale = tonumber(v[7] or 0),                 -- places in waiting lists that no longer count: see 4_waiting.lua
   }
 end
+
+-- What this run of a script has found out and need not ask again: names by kind and number; classes of which nothing is ready now; the marks of
+-- dead robots, false where there is none; the codes of robots of which something is held; where the last call was remembered.
+local known = { names = {}, none_ready = {}, marks = {}, held_codes = nil, calls = nil }
 
 local function u2(n) return char(floor(n / 256) % 256, n % 256) end
 local function u3(n) return char(floor(n / 65536) % 256, floor(n / 256) % 256, n % 256) end

@@ -20,7 +20,9 @@ end
 
 local function name_of(kind, id)
   if id == 0 then return '' end
-  return call('HGET', P .. kind .. ':name', id) or ''
+  local key = kind .. id
+  known.names[key] = known.names[key] or call('HGET', P .. kind .. ':name', id) or ''
+  return known.names[key]
 end
 
 -- A number for a reason ("code\nmessage"). 0 when there are too many different ones: the dead letter has the text.

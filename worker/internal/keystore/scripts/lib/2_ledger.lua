@@ -165,5 +165,5 @@ end
 
 -- Counters: per robot and incident; a accepted, r recalled, d dead, c cancelled. What waits is a - r - d - c - bound.
 local function count(rid, inc, what, by)
-  if by ~= 0 then call('HINCRBY', P .. 'count', rid .. ':' .. inc .. ':' .. what, by) end
+  if by ~= 0 then call('HINCRBY', P .. 'count', format('%d:%d:%s', rid, inc, what), by) end
 end

@@ -37,9 +37,10 @@ end
 
 -- What a call came to, kept once for its keys: when, and the request's id.
 local function remember_call(batch, request)
-  local key = P .. 'call:' .. floor(batch / 100)
+  local key = format('%scall:%d', P, floor(batch / 100))
   call('HSET', key, int(batch % 100), int(now) .. ' ' .. request)
-  expire(key, today)
+  if key ~= known.calls then expire(key, today) end
+  known.calls = key
 end
 
 local function next_batch() return tonumber(call('HINCRBY', KEYS[1], 'batch', 1)) end

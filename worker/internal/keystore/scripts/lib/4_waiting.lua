@@ -107,9 +107,10 @@ end
 -- A key that waits for later, as a member of their set: robot, version, day of the ledger, key.
 local function later_member(rid, ver, day, k) return u2(rid) .. char(ver, day % 250) .. k end
 
-local function list_key(class, rid, bucket) return P .. 'w:' .. class .. ':' .. rid .. ':' .. bucket end
-local function dir_key(class, rid) return P .. 'd:' .. class .. ':' .. rid end
-local function sizes_key(class, rid) return P .. 'b:' .. class .. ':' .. rid end
+local function list_key(class, rid, bucket) return format('%sw:%d:%d:%d', P, class, rid, bucket) end
+local function dir_key(class, rid) return format('%sd:%d:%d', P, class, rid) end
+local function sizes_key(class, rid) return format('%sb:%d:%d', P, class, rid) end
+local READY = { [0] = P .. 'ready:0', P .. 'ready:1', P .. 'ready:2' }
 
 -- Counts by more (or less) keys in a bucket, and tells how many are in it then.
 local function add_bucket(class, rid, bucket, by)
@@ -136,19 +137,26 @@ end
 
 -- Counts by more (or less) keys of a robot and class as waiting, and tells how many do then.
 local function add_waiting(class, rid, by)
-  if by == 0 then return tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0) end
+  local name = format('%d:%d', class, rid)
+  if by == 0 then return tonumber(call('HGET', P .. 'n', name) or 0) end
   meta.waiting = tonumber(call('HINCRBY', KEYS[1], 'waiting', by))
-  return tonumber(call('HINCRBY', P .. 'n', class .. ':' .. rid, by))
+  return tonumber(call('HINCRBY', P .. 'n', name, by))
+end
+
+-- Has a robot's keys of a class be ready at a moment.
+local function set_ready(class, rid, at)
+  known.none_ready[class] = nil
+  call('ZADD', READY[class], int(at), rid)
 end
 
 -- When a robot's keys of a class may go: at once when they fill a call or are urgent, else when the linger is over.
 local function ready_after_push(class, rid, deadline)
-  local n, key = tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0), P .. 'ready:' .. class
+  local n = add_waiting(class, rid, 0)
   if n <= 0 then return end
   local t = now
   if class > 0 and n < FULL and linger > 0 then t = now + math.min(linger, math.max(0, deadline * 1000 - 2 * linger - now)) end
-  local old = call('ZSCORE', key, rid)
-  if not old or tonumber(old) > t then call('ZADD', key, int(t), rid) end
+  local old = call('ZSCORE', READY[class], rid)
+  if not old or tonumber(old) > t then set_ready(class, rid, t) end
 end
 
 -- Removes what is left in the lists when nothing in them counts: the places of keys that were made more urgent.
@@ -184,17 +192,16 @@ end
 
 -- The same after a claim, when what is left may have waited for a while already.
 local function ready_after_claim(class, rid, n)
-  local key = P .. 'ready:' .. class
   if n <= 0 then
-    call('HDEL', P .. 'n', class .. ':' .. rid)
-    call('ZREM', key, rid)
+    call('HDEL', P .. 'n', format('%d:%d', class, rid))
+    call('ZREM', READY[class], rid)
     clear_lists(class, rid)
     return
   end
   local t = now
   if class > 0 and n < FULL and linger > 0 then
     t = now + linger
-    local old = tonumber(call('ZSCORE', key, rid) or 0)
+    local old = tonumber(call('ZSCORE', READY[class], rid) or 0)
     if old > now then t = math.min(t, old) end -- somebody waits who is not in front: what was given back is put there
     for _, bucket in ipairs(call('ZRANGE', dir_key(class, rid), 0, FULL)) do
       local since, deadline = front_of(class, rid, bucket)
@@ -202,7 +209,7 @@ local function ready_after_claim(class, rid, n)
     end
     t = math.max(t, now)
   end
-  call('ZADD', key, int(t), rid)
+  set_ready(class, rid, t)
 end
 
 -- Keys that were bound wait again, in front of their like, in their order, at their next version.

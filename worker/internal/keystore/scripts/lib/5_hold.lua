@@ -15,6 +15,7 @@ local function held_robot(rid)
 end
 
 local function save_held(rid, h)
+  known.held_codes = nil
   call('HSET', P .. 'heldrobots', rid, int(h.till) .. ' ' .. int(h.every) .. ' ' .. int(h.since) .. ' ' .. int(h.batch) .. '\n' ..
     h.code .. '\n' .. h.message)
   meta.robots = tonumber(call('HLEN', P .. 'heldrobots'))
@@ -42,10 +43,11 @@ end
 
 local function release_robot(rid)
   if call('HDEL', P .. 'heldrobots', rid) == 0 then return false end
+  known.held_codes = nil
   meta.robots = tonumber(call('HLEN', P .. 'heldrobots'))
   call('HSET', KEYS[1], 'heldrobots', meta.robots)
   for class = 0, 2 do
-    if call('ZSCORE', P .. 'ready:' .. class, rid) then call('ZADD', P .. 'ready:' .. class, int(now), rid) end
+    if call('ZSCORE', READY[class], rid) then set_ready(class, rid, now) end
   end
   return true
 end
@@ -58,7 +60,7 @@ local function retry_robots()
     h.till = now
     save_held(rid, h)
     for class = 0, 2 do
-      if call('ZSCORE', P .. 'ready:' .. class, rid) then call('ZADD', P .. 'ready:' .. class, int(now), rid) end
+      if call('ZSCORE', READY[class], rid) then set_ready(class, rid, now) end
     end
   end
 end
@@ -99,7 +101,7 @@ end
 local function another_waits(rid)
   for class = 0, 2 do
     if may_call(class) then
-      for _, other in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, 9)) do
+      for _, other in ipairs(call('ZRANGE', READY[class], 0, 9)) do
         if tonumber(other) ~= rid and not held_robot(other) then return true end
       end
     end
@@ -196,15 +198,14 @@ end
 -- Whether a robot is held, or another conversation of it.
 local kin_held
 do
-  local codes = nil -- of robots that are held, conversations of them included
   local function code_of(rid) return string.match(name_of('robot', rid), '^[^\31]*') end
 
   function kin_held(rid)
-    if not codes then
-      codes = {}
-      for _, other in ipairs(call('HKEYS', P .. 'heldrobots')) do codes[code_of(other)] = true end
+    if not known.held_codes then
+      known.held_codes = {}
+      for _, other in ipairs(call('HKEYS', P .. 'heldrobots')) do known.held_codes[code_of(other)] = true end
     end
-    return codes[code_of(rid)]
+    return known.held_codes[code_of(rid)]
   end
 end
 
@@ -214,6 +215,6 @@ local function skip_held(class, rid, avoid)
   local h = held_robot(rid)
   local till = h and h.till or 0
   if till <= now and not (avoid and kin_held(rid)) then return false end
-  call('ZADD', P .. 'ready:' .. class, int(math.max(till, now + 1)), rid)
+  set_ready(class, rid, math.max(till, now + 1))
   return true
 end

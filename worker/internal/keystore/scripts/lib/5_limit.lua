@@ -4,14 +4,18 @@
 -- within seconds to a little below where it was when that happened, stays about there, and climbs slowly and ever faster, so that a
 -- service that allows more again is found out. docs/decisions has the figures; Go's pace.go reads what this writes.
 
-local FLOOR = 0.05         -- the least share
-local BELOW = 0.97         -- how far it comes back, where it had climbed since the last cut
-local WELL_BELOW = 0.9     -- the same where it had not: the limit is lower than was thought
-local BACK, MOST_BACK = 3, 180000       -- coming back takes so many times the rest, ms at most
-local CLIMB, MOST_CLIMB = 60, 3600000   -- and climbing as far as it stays below
-local CLIMB_CALLS = 240    -- or so many calls, where that takes longer, up to twice as long
-local LONG = 5000          -- ms: a longer rest is waited out without a slot
-local LONGEST = 300000     -- ms: to which rests grow by themselves
+local RATE = {
+  floor = 0.05,        -- the least share
+  below = 0.97,        -- how far it comes back, where it had climbed since the last cut
+  well_below = 0.9,    -- the same where it had not: the limit is lower than was thought
+  back = 3,            -- coming back takes so many times the rest,
+  most_back = 180000,  -- ms at most
+  climb = 60,          -- and climbing as far as it stays below,
+  most_climb = 3600000,
+  climb_calls = 240,   -- or so many calls, where that takes longer, up to twice as long
+  long = 5000,         -- ms: a longer rest is waited out without a slot
+  longest = 300000,    -- ms: to which rests grow by themselves
+}
 
 -- What the last throttle answer left, nil where there was none: the share at first, the share it comes back to, when that begins (ms) and how long it
 -- takes, how long the climb takes, from which permit on (microseconds) a throttle answer is another event, how often in a row the first call
@@ -34,12 +38,12 @@ local function rate_share()
   if t <= 0 then return pace.low end
   if t < pace.back then return pace.low + (pace.goal - pace.low) * t / pace.back end
   local up = (t - pace.back) / pace.climb
-  return math.min(1, pace.goal * (1 + (1 - BELOW) * up * up * up))
+  return math.min(1, pace.goal * (1 + (1 - RATE.below) * up * up * up))
 end
 
 -- The moment (ms) until which nobody is to take a slot, since no call may be made for long; 0 = there is none.
 local function rest_until()
-  if pace and pace.from > now + LONG then return pace.from - 1000 end
+  if pace and pace.from > now + RATE.long then return pace.from - 1000 end
   return 0
 end
 
@@ -67,11 +71,11 @@ end
 local function cut(rest)
   local share = rate_share()
   local climbed = not pace or now - pace.from >= pace.back
-  local climb = CLIMB * 1000
-  if interval > 0 then climb = math.max(climb, math.min(2 * climb, CLIMB_CALLS * interval / share / 1000)) end
+  local climb = RATE.climb * 1000
+  if interval > 0 then climb = math.max(climb, math.min(2 * climb, RATE.climb_calls * interval / share / 1000)) end
   pace = {
-    low = math.max(FLOOR, share / 2), goal = math.max(FLOOR, share * (climbed and BELOW or WELL_BELOW)), strikes = 0,
-    back = math.min(MOST_BACK, BACK * rest), climb = math.min(MOST_CLIMB, climb * rest / 1000),
+    low = math.max(RATE.floor, share / 2), goal = math.max(RATE.floor, share * (climbed and RATE.below or RATE.well_below)), strikes = 0,
+    back = math.min(RATE.most_back, RATE.back * rest), climb = math.min(RATE.most_climb, climb * rest / 1000),
   }
 end
 
@@ -83,7 +87,7 @@ local function throttle(rest, at)
     rest = math.max(rest, pace.from - now)
   elseif pace and at <= pace.fence + interval / pace.low / 2 then
     pace.strikes = math.min(20, pace.strikes + 1)
-    rest = math.max(rest, math.min(LONGEST, 60 * rest, rest * 2 ^ pace.strikes))
+    rest = math.max(rest, math.min(RATE.longest, 60 * rest, rest * 2 ^ pace.strikes))
   else
     cut(rest)
   end

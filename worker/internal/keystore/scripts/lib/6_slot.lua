@@ -1,13 +1,15 @@
 -- Slots.
 
-local function slot_key(i) return P .. 'slot:' .. i end
+local function slot_key(i) return format('%sslot:%d', P, i) end
 
 local function load_slot(i)
   local v = call('HMGET', slot_key(i), 'state', 'gen', 'run', 'retry', 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys', 'paid')
+  local batch, at = tonumber(v[5] or 0), tonumber(v[10] or 0)
   return {
     i = i, state = v[1] or 'idle', gen = tonumber(v[2] or 0), run = tonumber(v[3] or 0), retry = tonumber(v[4] or 0),
-    batch = tonumber(v[5] or 0), rid = tonumber(v[6] or 0), cut = tonumber(v[7] or 0), tries = tonumber(v[8] or 0),
-    note = v[9] or '', at = tonumber(v[10] or 0), keys = v[11] or '', paid = v[12] or '',
+    batch = batch, rid = tonumber(v[6] or 0), cut = tonumber(v[7] or 0), tries = tonumber(v[8] or 0),
+    note = v[9] or '', at = at, keys = v[11] or '', paid = v[12] or '',
+    calling = v[1] == 'running' and batch > 0 and floor(at / 1000) or nil, -- as it stands among the calls that are under way
   }
 end
 
@@ -26,14 +28,29 @@ end
 
 local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - stuck_after end
 
+-- Counts a call that began at a moment, if that is long ago, or (by -1) counts it off.
+local function tally_call(at, by)
+  if not tally or not at then return end
+  if at <= now - stuck_after then tally.slow = tally.slow + by end
+  if at <= now - STUCK then tally.stuck = tally.stuck + by end
+end
+
 local function set_calling(s)
-  tally = nil
-  call('ZADD', P .. 'calling', int(floor(s.at / 1000)), s.i)
+  tally_call(s.calling, -1)
+  s.calling = floor(s.at / 1000)
+  tally_call(s.calling, 1)
+  call('ZADD', P .. 'calling', int(s.calling), s.i)
+end
+
+local function end_calling(s)
+  tally_call(s.calling, -1)
+  s.calling = nil
+  call('ZREM', P .. 'calling', s.i)
 end
 
 local function set_state(s, state)
   s.state, tally = state, nil
-  if state ~= 'running' then call('ZREM', P .. 'calling', s.i) end
+  if state ~= 'running' then end_calling(s) end
   call('HSET', slot_key(s.i), 'state', state, 'gen', s.gen, 'run', s.run, 'retry', s.retry)
   if state == 'idle' then call('HDEL', P .. 'slots', s.i) else call('HSET', P .. 'slots', s.i, s.gen) end
   if state == 'due' then call('HSET', P .. 'due', s.i, s.gen) else call('HDEL', P .. 'due', s.i) end
@@ -47,8 +64,8 @@ local function set_batch(s)
 end
 
 local function drop_batch(s)
-  s.batch, s.keys, s.cut, s.tries, s.note, s.paid, tally = 0, '', 0, 0, '', '', nil
-  call('ZREM', P .. 'calling', s.i)
+  s.batch, s.keys, s.cut, s.tries, s.note, s.paid = 0, '', 0, 0, '', ''
+  end_calling(s)
   call('HDEL', slot_key(s.i), 'batch', 'rid', 'cut', 'tries', 'note', 'at', 'keys', 'paid')
 end
 

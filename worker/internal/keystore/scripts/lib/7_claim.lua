@@ -27,16 +27,18 @@ end
 
 -- Has all keys die that wait for a robot now; the mark goes with the last of them, so that what comes later is tried.
 local function condemn(rid, why)
+  known.marks[rid] = nil
   for class = 0, 2 do
-    if tonumber(call('HGET', P .. 'n', class .. ':' .. rid) or 0) > 0 then
+    if add_waiting(class, rid, 0) > 0 then
       call('HSET', P .. 'deadrobots', rid, why.code .. '\n' .. why.request .. '\n' .. why.message)
-      call('ZADD', P .. 'ready:' .. class, int(now), rid)
+      set_ready(class, rid, now)
     end
   end
 end
 
 local function dead_robot(rid)
-  local v = call('HGET', P .. 'deadrobots', rid)
+  if known.marks[rid] == nil then known.marks[rid] = call('HGET', P .. 'deadrobots', rid) end
+  local v = known.marks[rid]
   if not v then return nil end
   local code, request, message = string.match(v, '^(.-)\n(.-)\n(.*)$')
   return { code = code, message = message, request = request }
@@ -145,8 +147,9 @@ end
 -- Takes the mark from a dead robot when none of its keys waits any more.
 local function absolve(rid)
   for c = 0, 2 do
-    if tonumber(call('HGET', P .. 'n', c .. ':' .. rid) or 0) > 0 then return end
+    if add_waiting(c, rid, 0) > 0 then return end
   end
+  known.marks[rid] = nil
   call('HDEL', P .. 'deadrobots', rid)
 end
 
@@ -178,11 +181,14 @@ end
 local function claim_by(s, by, avoid)
   local skipped = 0
   for class = 0, 2 do
-    while may_call(class) do
+    while may_call(class) and not (by == now and known.none_ready[class]) do
       if avoid and skipped >= 200 then return 'none' end
       if swept >= SWEEP or popped_total >= 2 * SWEEP then return 'more' end
-      local rid = tonumber(call('ZRANGEBYSCORE', P .. 'ready:' .. class, '-inf', int(by), 'LIMIT', 0, 1)[1])
-      if not rid then break end
+      local rid = tonumber(call('ZRANGEBYSCORE', READY[class], '-inf', int(by), 'LIMIT', 0, 1)[1])
+      if not rid then
+        known.none_ready[class] = true -- nor by now, where by is later
+        break
+      end
       if skip_held(class, rid, avoid) then
         skipped = skipped + 1
       else
@@ -202,7 +208,7 @@ local function claim_proven(s)
   local rid = tonumber(call('HGET', KEYS[1], 'ok_rid') or 0)
   if rid == 0 or held_robot(rid) or dead_robot(rid) then return 'none' end
   for class = 0, 2 do
-    local ready = may_call(class) and tonumber(call('ZSCORE', P .. 'ready:' .. class, rid) or now + 1)
+    local ready = may_call(class) and tonumber(call('ZSCORE', READY[class], rid) or now + 1)
     if ready and ready <= now then
       if bind_robot(s, class, rid) then return 'batch' end
     end
@@ -229,7 +235,7 @@ end
 local unswept = false
 local function sweep()
   for class = 0, 2 do
-    for _, rid in ipairs(call('ZRANGE', P .. 'ready:' .. class, 0, -1)) do
+    for _, rid in ipairs(call('ZRANGE', READY[class], 0, -1)) do
       local before = popped_total
       local _, left = gather(class, tonumber(rid), { n = 0 }, nil, true)
       if popped_total > before then

@@ -12,7 +12,7 @@ local function wake()
   if hold > now or rest_until() > 0 then return end
   local ready = 0
   for class = 0, 2 do
-    if may_call(class) then ready = ready + call('ZCOUNT', P .. 'ready:' .. class, '-inf', int(now)) end
+    if may_call(class) then ready = ready + call('ZCOUNT', READY[class], '-inf', int(now)) end
   end
   if ready == 0 then return end
   local want = ready
@@ -38,7 +38,7 @@ local function next_moment()
   local function sooner(at) if at and (t == 0 or at < t) then t = at end end
   local hold = math.max(meta.held, rest_until())
   for class = 0, 2 do
-    local r = call('ZRANGEBYSCORE', P .. 'ready:' .. class, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local r = call('ZRANGEBYSCORE', READY[class], '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     sooner(tonumber(r[2]))
   end
   local l = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')
