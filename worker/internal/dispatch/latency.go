@@ -33,8 +33,12 @@ func (l *Latency) Average() time.Duration {
 // call; not more, so that an app that may not call at all finds that out with few calls.
 const coldSlots = 2
 
+// ahead is how long before its moment a batch is to be ready for its permit: what a scheduler or a Redis that is busy with other scripts
+// takes at times. A permit whose moment passes unused is lost.
+const ahead = 20 * time.Millisecond
+
 // Slots gives how many calls of an app may be in flight at once: what its rate and the latency need, with half as much to
-// spare, coldSlots at least, and at most limit. Without a rate it is limit, once a call was answered.
+// spare and some that wait for their permits, coldSlots at least, and at most limit. Without a rate it is limit, once a call was answered.
 func (l *Latency) Slots(rate float64, limit int) int {
 	latency := l.Average().Seconds()
 	switch {
@@ -43,5 +47,5 @@ func (l *Latency) Slots(rate float64, limit int) int {
 	case rate <= 0:
 		return limit
 	}
-	return max(1, min(limit, max(coldSlots, int(math.Ceil(rate*latency*1.5))+1)))
+	return max(1, min(limit, max(coldSlots, int(math.Ceil(rate*(latency*1.5+ahead.Seconds())))+1)))
 }

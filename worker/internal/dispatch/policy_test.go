@@ -92,7 +92,7 @@ func TestSlotsFollowLatency(t *testing.T) {
 		limit   int
 		want    int
 	}{
-		{0, 0, 64, 2}, {0, 20, 64, 2}, {0, 0.01, 64, 2}, {0, 20, 1, 1}, {100 * time.Millisecond, 20, 64, 4}, {time.Second, 20, 64, 31},
+		{0, 0, 64, 2}, {0, 20, 64, 2}, {0, 0.01, 64, 2}, {0, 20, 1, 1}, {100 * time.Millisecond, 20, 64, 5}, {time.Second, 20, 64, 32}, {time.Millisecond, 200, 64, 6},
 		{time.Hour, 1e9, 64, 64}, {time.Microsecond, 20, 64, 2}, {time.Second, 20, 1, 1}, {time.Second, 0, 1, 1},
 	} {
 		var l Latency

@@ -82,7 +82,9 @@ func (in *Intake) submit(ctx context.Context, t Task) error {
 	if !ok {
 		return in.homeless(ctx, t, s)
 	}
-	admitted, reply, err := store.Admit(ctx, admission(s, t.Class))
+	a := admission(s, t.Class)
+	a.Each = func(r *keystore.Reply) error { return in.deps.After(ctx, app, r) }
+	admitted, reply, err := store.Admit(ctx, a)
 	if errors.Is(err, keystore.ErrTargetLimit) { // it would be so the next time as well
 		return in.unadmitted(ctx, t, s, tasks.CodeTargetLimit, err.Error())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,34 +21,43 @@ const (
 )
 
 // settling is what a process has to settle. Batches that are ready while others are on their way go together in the next script: half of what
-// a settlement costs does not depend on how many there are.
+// a settlement costs does not depend on how many there are. Whoever settles does it for those that wait as well.
 type settling struct {
 	mu      sync.Mutex
 	waiting []*settlement
-	scripts int // on their way
+	scripts int // on their way, or about to be
 }
 
-// settlement is a batch that is to be settled. done is closed when reply or err is there.
+// settlement is a batch that is to be settled.
 type settlement struct {
 	args  []any
+	lead  chan struct{} // closed when its caller is to settle it, and those that wait with it
+	done  chan struct{} // closed when reply or err is there
 	reply *Reply
 	err   error
-	done  chan struct{}
 }
+
+// errLeft is the error of settlements that another's script was to write whose caller went away meanwhile.
+var errLeft = errors.New("whoever was to settle it went away")
 
 // Settle writes the outcome of the call of a batch and, in the same step, claims the next or does what o.Next says.
 // Sent again, it changes nothing and is answered with what the slot holds now.
 func (s *Store) Settle(ctx context.Context, at flow.SlotRun, batch int64, o flow.Settlement) (*Reply, error) {
-	t := &settlement{args: settleArgs(at, batch, o), done: make(chan struct{})}
-	if s.settling.add(t) {
-		go s.settleWaiting(context.WithoutCancel(ctx))
-	}
-	select {
-	case <-t.done:
-		return t.reply, t.err
-	case <-ctx.Done():
-		s.settling.drop(t)
-		return nil, fmt.Errorf("key store of app %q: settle: %w", s.app, ctx.Err())
+	args := settleArgs(at, batch, o)
+	for {
+		t := &settlement{args: args, lead: make(chan struct{}), done: make(chan struct{})}
+		s.settling.add(t)
+		select {
+		case <-t.lead:
+			s.settleWaiting(ctx, t)
+		case <-t.done:
+		case <-ctx.Done():
+			s.settling.leave(t)
+			return nil, fmt.Errorf("key store of app %q: settle: %w", s.app, ctx.Err())
+		}
+		if !errors.Is(t.err, errLeft) {
+			return t.reply, t.err
+		}
 	}
 }
 
@@ -74,67 +84,85 @@ func settleArgs(at flow.SlotRun, batch int64, o flow.Settlement) []any {
 	return args
 }
 
-// add puts a settlement to those that wait, and says whether a script more is to go.
-func (w *settling) add(t *settlement) bool {
+// add has a settlement settled by its caller where not enough scripts are on their way, and else has it wait.
+func (w *settling) add(t *settlement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, t)
 	if w.scripts >= settleAtOnce {
-		return false
+		w.waiting = append(w.waiting, t)
+		return
 	}
 	w.scripts++
-	return true
+	close(t.lead)
 }
 
-// drop forgets a settlement that nobody waits for any more, if it is not on its way yet.
-func (w *settling) drop(t *settlement) {
+// take gives what may go with a settlement in its script.
+func (w *settling) take() []*settlement {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.waiting {
-		if w.waiting[i] == t {
-			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
-			return
-		}
-	}
+	n := min(len(w.waiting), settleTogether-1)
+	with := slices.Clone(w.waiting[:n])
+	w.waiting = slices.Delete(w.waiting, 0, n)
+	return with
 }
 
-// next takes what the next script is to settle; nothing waits: nil, and one script less is on its way.
-func (w *settling) next() []*settlement {
+// next ends a script: the first that waits is to be settled by its caller.
+func (w *settling) next() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.waiting), settleTogether)
-	if n == 0 {
+	if len(w.waiting) == 0 {
 		w.scripts--
-		return nil
+		return
 	}
-	batch := append([]*settlement(nil), w.waiting[:n]...)
-	w.waiting = append(w.waiting[:0], w.waiting[n:]...)
-	return batch
+	close(w.waiting[0].lead)
+	w.waiting = slices.Delete(w.waiting, 0, 1)
 }
 
-// settleWaiting settles until nothing waits.
-func (s *Store) settleWaiting(ctx context.Context) {
-	for {
-		together := s.settling.next()
-		if together == nil {
-			return
-		}
-		err := s.settleAll(ctx, together)
-		var refused redis.Error
-		if len(together) > 1 && errors.As(err, &refused) { // one of them cannot be settled: it must not keep the others from it
-			for i := range together {
-				if err := s.settleAll(ctx, together[i:i+1]); err != nil {
-					together[i].err = err
-				}
-			}
-			err = nil
-		}
-		for _, t := range together {
+// leave forgets a settlement whose caller went away, if it is not on its way yet.
+func (w *settling) leave(t *settlement) {
+	w.mu.Lock()
+	at := slices.Index(w.waiting, t)
+	if at >= 0 {
+		w.waiting = slices.Delete(w.waiting, at, at+1)
+	}
+	w.mu.Unlock()
+	select {
+	case <-t.lead:
+		w.next()
+	default:
+	}
+}
+
+// settleWaiting settles a batch, and with it others that wait.
+func (s *Store) settleWaiting(ctx context.Context, first *settlement) {
+	with := s.settling.take()
+	err := errLeft // of the others, also should this caller's goroutine end in a panic
+	defer func() {
+		for _, t := range with {
 			if err != nil {
 				t.err = err
 			}
 			close(t.done)
 		}
+		s.settling.next()
+	}()
+	together := append([]*settlement{first}, with...)
+	failed := s.settleAll(ctx, together)
+	var refused redis.Error
+	switch {
+	case failed == nil:
+		err = nil
+	case ctx.Err() != nil:
+		first.err = failed
+	case len(with) > 0 && errors.As(failed, &refused): // one of them cannot be settled: it must not keep the others from it
+		err = nil
+		for _, t := range together {
+			if alone := s.settleAll(ctx, []*settlement{t}); alone != nil {
+				t.err = alone
+			}
+		}
+	default:
+		first.err, err = failed, failed
 	}
 }
 

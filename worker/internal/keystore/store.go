@@ -62,13 +62,14 @@ type Store struct {
 	now    func() time.Time // nil: Redis's clock
 	offset offset
 
-	settling settling
+	settling  settling
+	admitting chan struct{} // has an entry for each script on its way that takes keys in
 }
 
 // New makes the key store of an app. params is asked at each step, since the number of slots follows the latency of calls.
 // now is for tests; nil means Redis's own clock, which is the same for all workers.
 func New(rdb redis.UniversalClient, app string, params func() Params, now func() time.Time) *Store {
-	return &Store{rdb: rdb, app: app, params: params, now: now}
+	return &Store{rdb: rdb, app: app, params: params, now: now, admitting: make(chan struct{}, admitAtOnce)}
 }
 
 // App gives the app whose keys these are.
@@ -130,6 +131,9 @@ type Admission struct {
 	Incident string
 	Force    bool  // revive keys that are dead
 	Fence    int64 // with Force: only those that died in this batch; 0 = any
+	// Each is given the reply of every script that takes a part of the keys in, but of the last, as soon as it is there: what it asks for
+	// need not wait for the other parts. An error of it ends the admission. nil: nobody is interested.
+	Each func(*Reply) error
 }
 
 // Admitted tells what became of an admission.
@@ -156,8 +160,13 @@ func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error
 	var last *Reply
 	step := cmp.Or(s.params().Admit, MaxAdmit)
 	for from := 0; from < len(a.Keys); from += step {
+		if from > 0 && a.Each != nil {
+			if err := a.Each(last); err != nil {
+				return total, last, err
+			}
+		}
 		to := min(from+step, len(a.Keys))
-		r, err := s.step(ctx, "admit", admitScript, admitArgs(a, from, to)...)
+		r, err := s.admitPart(ctx, admitArgs(a, from, to))
 		if err != nil && strings.Contains(err.Error(), "target.limit") { // see scripts/lib/1_name.lua
 			return total, last, fmt.Errorf("key store of app %q: %w", s.app, ErrTargetLimit)
 		}
@@ -175,6 +184,20 @@ func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error
 		last = r
 	}
 	return total, last, nil
+}
+
+// admitAtOnce is how many scripts of a process take keys in at once. It keeps Redis busy; more would only have the scripts of calls, and of
+// urgent keys, stand behind them.
+const admitAtOnce = 3
+
+func (s *Store) admitPart(ctx context.Context, args []any) (*Reply, error) {
+	select {
+	case s.admitting <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("key store of app %q: admit: %w", s.app, ctx.Err())
+	}
+	defer func() { <-s.admitting }()
+	return s.step(ctx, "admit", admitScript, args...)
 }
 
 func admitArgs(a Admission, from, to int) []any {
