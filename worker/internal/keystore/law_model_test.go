@@ -26,6 +26,21 @@ type lawEvent struct {
 	found      map[string]bool // keys that the service was asked about: is the message recalled?
 	reply      *Reply
 	now        int64
+	together   []lawEvent // the settlements of one script, each with its own reply
+}
+
+// parts gives what was done, one by one.
+func (e lawEvent) parts() []lawEvent {
+	if e.together != nil {
+		return e.together
+	}
+	return []lawEvent{e}
+}
+
+// lawSettled is what a settlement said of a key.
+type lawSettled struct {
+	flow.Outcome
+	by lawEvent
 }
 
 // lawKey is a key as the model has it.
@@ -140,22 +155,9 @@ func (m *lawModel) wantStatus(e lawEvent) []Status {
 
 // follow compares the raw data after a step with what the step may have done, and takes them in.
 func (m *lawModel) follow(c *recount, e lawEvent, n *lawTally) {
-	want := m.wantStatus(e)
-	if !slices.Contains(want, e.reply.Status) {
-		c.fault("the status is %s and must be one of %v; slot before: %+v", e.reply.Status, want, m.slots[e.at.Slot])
-	}
-	changes := e.kind == "attach" || e.kind == "settle" // those that may write outcomes and bind keys
-	switch {
-	case e.reply.Status == StatusStale:
-		n.Stale, changes = n.Stale+1, false
-	case e.reply.Status == StatusRefused:
-		n.Refused, changes = n.Refused+1, false
-	case e.kind == "settle" && !m.owns(e.at, e.batch.ID):
-		changes = false
-	}
-	settled := map[string]flow.Outcome{}
-	if changes && e.kind == "settle" {
-		settled = m.settle(e)
+	settled, changes := map[string]lawSettled{}, false
+	for _, part := range e.parts() {
+		changes = m.followPart(c, part, settled, n) || changes
 	}
 	if e.kind == "cancel" {
 		m.cancelled[e.incident] = true
@@ -173,20 +175,41 @@ func (m *lawModel) follow(c *recount, e lawEvent, n *lawTally) {
 		}
 		m.move(c, e, k, raw, id, settled, changes, letters, n)
 	}
-	m.checkBatch(c, e, changes)
+	for _, part := range e.parts() {
+		m.checkBatch(c, part, changes)
+	}
 	m.begin(c)
 }
 
+// followPart checks the status of one reply, and takes in what it settles. True where it may have written outcomes and bound keys.
+func (m *lawModel) followPart(c *recount, e lawEvent, settled map[string]lawSettled, n *lawTally) bool {
+	want := m.wantStatus(e)
+	if !slices.Contains(want, e.reply.Status) {
+		c.fault("the status is %s and must be one of %v; slot before: %+v", e.reply.Status, want, m.slots[e.at.Slot])
+	}
+	switch {
+	case e.reply.Status == StatusStale:
+		n.Stale++
+		return false
+	case e.reply.Status == StatusRefused:
+		n.Refused++
+		return false
+	case e.kind == "settle" && m.owns(e.at, e.batch.ID):
+		m.settle(e, settled)
+		return true
+	}
+	return e.kind == "attach"
+}
+
 // settle takes in what a settlement that counts says of each key.
-func (m *lawModel) settle(e lawEvent) map[string]flow.Outcome {
-	settled := map[string]flow.Outcome{}
+func (m *lawModel) settle(e lawEvent, settled map[string]lawSettled) {
 	if e.settlement.DeadRobot != nil {
 		m.condemned[e.batch.RobotCode] = true
 	}
 	for i, b := range e.batch.Keys {
 		o := e.settlement.Outcomes[i]
 		id := robotKey(e.batch.RobotCode, b.Key)
-		settled[id] = o
+		settled[id] = lawSettled{o, e}
 		k := m.keys[id]
 		if i < e.batch.Cut && e.settlement.Counted {
 			k.att++
@@ -197,7 +220,6 @@ func (m *lawModel) settle(e lawEvent) map[string]flow.Outcome {
 			k.later = e.now + o.Delay.Milliseconds()
 		}
 	}
-	return settled
 }
 
 // readLetters gives the dead letters of the outbox by robot and key.
@@ -223,10 +245,10 @@ func (m *lawModel) readLetters(c *recount) map[string]Letter {
 }
 
 // move checks the way of one key in a step.
-func (m *lawModel) move(c *recount, e lawEvent, k *lawKey, raw *rawKey, id string, settled map[string]flow.Outcome, changes bool, letters map[string]Letter, n *lawTally) {
+func (m *lawModel) move(c *recount, e lawEvent, k *lawKey, raw *rawKey, id string, settled map[string]lawSettled, changes bool, letters map[string]Letter, n *lawTally) {
 	o, mine := settled[id]
 	fault := func(what string) {
-		c.fault("key %s: %v to %v: %s (it waits in %v, settled %v %+v; last %s)", id, k.state, raw.state, what, raw.places, mine, o, k.note)
+		c.fault("key %s: %v to %v: %s (it waits in %v, settled %v %+v; last %s)", id, k.state, raw.state, what, raw.places, mine, o.Outcome, k.note)
 	}
 	closed := k.deadline*1000 <= e.now
 	was := k.state
@@ -259,7 +281,7 @@ func (m *lawModel) move(c *recount, e lawEvent, k *lawKey, raw *rawKey, id strin
 		}
 	case flow.Dead:
 		if was != flow.Dead {
-			m.die(c, e, k, raw, id, o, mine && o.Fate == flow.FateDead, closed, letters[id])
+			m.die(c, k, raw, id, o, mine && o.Fate == flow.FateDead, closed, letters[id])
 		}
 	}
 	if _, asked := e.found[id]; asked && was == flow.Dead {
@@ -303,7 +325,7 @@ func (m *lawModel) tally(was, is flow.State, later, closed bool, n *lawTally) {
 }
 
 // die checks the letter of a key that died in this step.
-func (m *lawModel) die(c *recount, e lawEvent, k *lawKey, raw *rawKey, id string, o flow.Outcome, settled, closed bool, l Letter) {
+func (m *lawModel) die(c *recount, k *lawKey, raw *rawKey, id string, o lawSettled, settled, closed bool, l Letter) {
 	code := ""
 	switch {
 	case settled:
@@ -324,10 +346,10 @@ func (m *lawModel) die(c *recount, e lawEvent, k *lawKey, raw *rawKey, id string
 	}
 	request := o.Request
 	if settled && request == "" {
-		request = e.settlement.RequestID
+		request = o.by.settlement.RequestID
 	}
-	if settled && (l.RequestID != request || l.Reason.Message != o.Message || l.Batch != e.batch.ID) {
-		c.fault("key %s was settled with %+v in batch %d and has the letter %+v", id, o, e.batch.ID, l)
+	if settled && (l.RequestID != request || l.Reason.Message != o.Message || l.Batch != o.by.batch.ID) {
+		c.fault("key %s was settled with %+v in batch %d and has the letter %+v", id, o.Outcome, o.by.batch.ID, l)
 	}
 	k.batch = l.Batch
 }

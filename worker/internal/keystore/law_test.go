@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func TestConservation(t *testing.T) {
 // lawTally counts what a series of cases has seen, so that it cannot pass without having tried anything.
 type lawTally struct {
 	Steps, Accepted, Raised, Revived, Batches, Stale, Refused, Repeated, Crashes, Late, Recalled, Dead, Cancelled, Closed, Deferred, Verified, Certain int
-	Unseen, SentAgain, Undelivered                                                                                                                     int
+	Unseen, SentAgain, Undelivered, Together                                                                                                           int
 }
 
 func (t *lawTally) add(o lawTally) {
@@ -80,12 +81,13 @@ func (t *lawTally) add(o lawTally) {
 	t.Unseen += o.Unseen
 	t.SentAgain += o.SentAgain
 	t.Undelivered += o.Undelivered
+	t.Together += o.Together
 }
 
 // Certain is left out: some five in a run are so few that one in a hundred has none; the tests of verify have theirs.
 func (t *lawTally) vacuous() error {
 	if slices.Contains([]int{t.Steps, t.Accepted, t.Raised, t.Revived, t.Batches, t.Stale, t.Refused, t.Repeated, t.Crashes, t.Late,
-		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred, t.Verified, t.Unseen, t.SentAgain, t.Undelivered}, 0) {
+		t.Recalled, t.Dead, t.Cancelled, t.Closed, t.Deferred, t.Verified, t.Unseen, t.SentAgain, t.Undelivered, t.Together}, 0) {
 		return fmt.Errorf("something was never tried: %+v", *t)
 	}
 	return nil
@@ -132,7 +134,7 @@ func lawCase(t *rapid.T, rdb *redis.Client) lawTally {
 		"admit": w.admitSome, "admit more": w.admitSome, "replay": w.replay, "attach": w.run, "attach more": w.run, "settle": w.settleRun,
 		"settle more": w.settleRun, "late": w.settleLate, "settle again": w.settleAgain, "crash": w.crash, "pause": w.pause, "takeover": w.takeoverRun,
 		"permit": w.permitRun, "clock": w.tick, "wake": w.wakeUp, "cancel": w.cancel, "release": w.releaseHold, "reconcile": w.reconcile,
-		"old delivery": w.oldDelivery, "slots": w.resize, "verify": w.verifySome,
+		"settle together": w.settleTogether, "settle more together": w.settleTogether, "old delivery": w.oldDelivery, "slots": w.resize, "verify": w.verifySome,
 	})
 	w.t = t
 	w.quiesce()
@@ -335,6 +337,43 @@ func (w *lawWorld) settleRun(t *rapid.T) {
 		w.Late++
 	}
 	w.settleBatch(t, run, lawSettlement(t, run.batch))
+}
+
+// settleTogether is what a process does whose calls end at the same time. Some of the runs may have lost their slots.
+func (w *lawWorld) settleTogether(t *rapid.T) {
+	var runs []*lawRun
+	for _, r := range w.runs {
+		if !slices.ContainsFunc(runs, func(o *lawRun) bool { return o.task.Slot == r.task.Slot }) && rapid.Bool().Draw(t, "with") {
+			runs = append(runs, r)
+		}
+	}
+	if len(runs) < 2 {
+		return
+	}
+	e := lawEvent{kind: "settle"}
+	var together []*settlement
+	for _, r := range runs {
+		o := lawSettlement(t, r.batch)
+		part := lawEvent{kind: "settle", at: flow.SlotRun{Slot: r.task.Slot, Generation: r.task.Generation, Run: r.batch.Run}, batch: r.batch, settlement: &o, now: w.clock.UnixMilli()}
+		e.together = append(e.together, part)
+		together = append(together, &settlement{args: settleArgs(part.at, part.batch.ID, o)})
+	}
+	w.Together += len(runs)
+	seen := w.step(t, e, func(ctx context.Context) (*Reply, error) {
+		err := w.settleAll(ctx, together)
+		for i, s := range together {
+			if err = errors.Join(err, s.err); err == nil {
+				e.together[i].reply = s.reply
+			}
+		}
+		return together[0].reply, err
+	})
+	for i, r := range runs {
+		if seen == nil {
+			together[i].reply = nil
+		}
+		w.after(r.task, r, together[i].reply)
+	}
 }
 
 // settleLate brings the result of a worker that was paused.

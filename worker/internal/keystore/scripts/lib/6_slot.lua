@@ -28,23 +28,23 @@ end
 
 local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - stuck_after end
 
--- Counts a call that began at a moment, if that is long ago, or (by -1) counts it off.
-local function tally_call(at, by)
-  if not tally or not at then return end
-  if at <= now - stuck_after then tally.slow = tally.slow + by end
-  if at <= now - STUCK then tally.stuck = tally.stuck + by end
+-- The call of a slot is over: if it went on for long it was counted so.
+local function off_tally(s)
+  if tally and s.calling then
+    if s.calling <= now - stuck_after then tally.slow = tally.slow - 1 end
+    if s.calling <= now - STUCK then tally.stuck = tally.stuck - 1 end
+  end
+  s.calling = nil
 end
 
 local function set_calling(s)
-  tally_call(s.calling, -1)
+  off_tally(s)
   s.calling = floor(s.at / 1000)
-  tally_call(s.calling, 1)
   call('ZADD', P .. 'calling', int(s.calling), s.i)
 end
 
 local function end_calling(s)
-  tally_call(s.calling, -1)
-  s.calling = nil
+  off_tally(s)
   call('ZREM', P .. 'calling', s.i)
 end
 
