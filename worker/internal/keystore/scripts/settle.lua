@@ -181,9 +181,10 @@ while at < #ARGV do
   local first = at + 1
   local ok, status, extra = pcall(settle, function(i) return ARGV[first + i] end)
   if not ok then
+    local text = type(status) == 'table' and status.err or tostring(status)
     -- What Redis refuses it refuses from the first on, and nothing is written. Else the others have a right to what became of theirs.
-    if at == ARGS then error(status, 0) end
-    status, extra = 'error', { type(status) == 'table' and status.err or tostring(status) }
+    if at == ARGS then return { err = string.match(text, '^%u+ ') and text or 'ERR ' .. text } end
+    status, extra = 'error', { text }
   end
   if status == 'batch' then calling = calling + 1 end
   of_each[#of_each + 1] = { status, extra or {} }
