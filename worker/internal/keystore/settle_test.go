@@ -155,6 +155,52 @@ func TestOneSettlementSeesTheOther(t *testing.T) {
 	})
 }
 
+// Where the slot of one of them has nothing to do, the reply tells when somebody must look again.
+func TestTheNextMomentIsTold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		h := b.bindAll(t, 2)
+		b.admit(t, Admission{Keys: testKeys(1000, 20)})
+		first, second := settled(h[0], keepNone(20)), settled(h[1], keepNone(20))
+		if err := b.settleAll(context.Background(), []*settlement{first, second}); err != nil || first.err != nil || second.err != nil {
+			t.Fatal(err, first.err, second.err)
+		}
+		if want := b.clock.Add(2 * time.Second); first.reply.Status != StatusBatch || second.reply.Status != StatusIdle || !second.reply.Next.Equal(want) {
+			t.Errorf("%s and %s, next %v; want %v", first.reply.Status, second.reply.Status, second.reply.Next, want)
+		}
+	})
+}
+
+// Whoever was told to settle, and goes away at that moment, hands on.
+func TestATurnIsHandedOn(t *testing.T) {
+	t.Parallel()
+	var w settling
+	made := make([]*settlement, settleAtOnce+2)
+	for i := range made {
+		made[i] = &settlement{lead: make(chan struct{})}
+		w.add(made[i])
+	}
+	told := func() (n int) {
+		for _, s := range made {
+			select {
+			case <-s.lead:
+				n++
+			default:
+			}
+		}
+		return n
+	}
+	for i, s := range made {
+		if want := min(settleAtOnce+i, len(made)); told() != want {
+			t.Fatalf("%d were told to settle, not %d", told(), want)
+		}
+		w.leave(s)
+	}
+	if w.scripts != 0 || len(w.waiting) != 0 {
+		t.Errorf("%d scripts on their way, %d wait", w.scripts, len(w.waiting))
+	}
+}
+
 // What Redis refuses is told as Redis told it: the client then looks for another one, as after a failover.
 func TestWhatRedisRefuses(t *testing.T) {
 	t.Parallel()
