@@ -105,7 +105,8 @@ type Worker struct {
 	Concurrency int
 	// IntakeConcurrency is how many submissions one worker process admits at once. Default 8.
 	IntakeConcurrency int
-	// MaxSlots is how many calls of one app may be in flight over all workers. Default 64.
+	// MaxSlots is how many calls of one app may be in flight over all workers. Default 48: less than Concurrency, so that an app whose service
+	// is slow leaves other apps some of a worker.
 	MaxSlots int
 	// Slice is how long a slot goes on before it yields to others. Default 3s.
 	Slice time.Duration
@@ -177,7 +178,7 @@ func DefaultWorker() Worker {
 		LedgerRetention:   7 * 24 * time.Hour,
 		Concurrency:       64,
 		IntakeConcurrency: 8,
-		MaxSlots:          64,
+		MaxSlots:          48,
 		Slice:             3 * time.Second,
 		MaxAttempts:       10,
 		UnknownAttempts:   3,

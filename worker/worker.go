@@ -63,7 +63,7 @@ func DefaultConfig() Config {
 		Linger: time.Second, Window: 24 * time.Hour, Margin: 2 * time.Minute, DeadRetention: 90 * 24 * time.Hour,
 		LedgerRetention: 7 * 24 * time.Hour, Slice: 3 * time.Second, BackoffBase: time.Second, BackoffMax: time.Minute,
 		ProbeBase: time.Minute, ProbeMax: 30 * time.Minute,
-		ShutdownTimeout: 25 * time.Second, Concurrency: 64, IntakeConcurrency: 8, MaxSlots: 64, MaxAttempts: 10,
+		ShutdownTimeout: 25 * time.Second, Concurrency: 64, IntakeConcurrency: 8, MaxSlots: 48, MaxAttempts: 10,
 		UnknownAttempts: 3, SplitAfter: 3,
 	}
 }
