@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"dingrecall/worker/internal/flow"
+	"dingrecall/worker/internal/proctest"
 	"dingrecall/worker/internal/redistest"
 )
 
@@ -218,13 +219,13 @@ func TestWhatRedisRefuses(t *testing.T) {
 	b := newBundle(rdb)
 	h := b.bindAll(t, 2)
 	first, second := settled(h[0], recalled(20)), settled(h[1], recalled(20))
-	if err := rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+	if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.settleAll(context.Background(), []*settlement{first, second}); !redis.IsReadOnlyError(err) {
 		t.Errorf("a replica: %v", err)
 	}
-	if err := rdb.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := rdb.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.settleAll(context.Background(), []*settlement{first, second}); err != nil || first.err != nil || second.err != nil {
@@ -280,17 +281,11 @@ func (g *settleGate) sent() []int {
 
 func (b *bundle) untilSettling(t *testing.T, g *settleGate, scripts, waiting int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	proctest.Until(t, 10*time.Second, fmt.Sprintf("%d scripts went and %d batches wait", scripts, waiting), func() bool {
 		b.settling.mu.Lock()
-		n := len(b.settling.waiting)
-		b.settling.mu.Unlock()
-		if len(g.sent()) == scripts && n == waiting {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d scripts went and %d batches wait, and not %d and %d", len(g.sent()), n, scripts, waiting)
-		}
-	}
+		defer b.settling.mu.Unlock()
+		return len(g.sent()) == scripts && len(b.settling.waiting) == waiting
+	})
 }
 
 // result is what a Settle in a goroutine of its own came to.
