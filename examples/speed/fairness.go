@@ -30,8 +30,8 @@ func fairness(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// filled is a program where keys wait, and no worker runs.
-func (b *bench) filled(ctx context.Context, svc *service, codes []string, apps ...worker.App) (*program, error) {
+// filled is a program where so many keys wait, and no worker runs.
+func (b *bench) filled(ctx context.Context, svc *service, keys int, codes []string, apps ...worker.App) (*program, error) {
 	p, err := begin(ctx, b.srv, svc, apps...)
 	if err != nil {
 		return nil, err
@@ -40,14 +40,14 @@ func (b *bench) filled(ctx context.Context, svc *service, codes []string, apps .
 	if err := p.pause(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.submit(ctx, 0, b.fill, codes); err != nil {
+	if err := p.submit(ctx, 0, keys, codes); err != nil {
 		return nil, err
 	}
-	return p, p.accepted(ctx, b.fill)
+	return p, p.accepted(ctx, keys)
 }
 
 func (b *bench) besideRobot(ctx context.Context, svc *service, g *goals) error {
-	p, err := b.filled(ctx, svc, robotCodes("many", 1), anyRobot("speed", 20))
+	p, err := b.filled(ctx, svc, b.fill, robotCodes("many", 1), anyRobot("speed", 20))
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,8 @@ func (p *program) few(ctx context.Context, n int, rate float64) (time.Duration, 
 func (b *bench) besideApp(ctx context.Context, svc *service, g *goals) error {
 	codes := robotCodes("busy", manyRobots)
 	apps := []worker.App{{Name: "busy", Robots: codes, Rate: 20}, anyRobot("quiet", 20)}
-	p, err := b.filled(ctx, svc, codes, apps...)
+	keys := 2 * b.fill
+	p, err := b.filled(ctx, svc, keys, codes, apps...)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (b *bench) besideApp(ctx context.Context, svc *service, g *goals) error {
 	for _, a := range st.Apps {
 		if strings.HasPrefix(a.App, "busy") {
 			b.printf("\nAn app at its 20 calls a second, with %d robots and %d keys, of which %d still waited at the end:\n",
-				manyRobots, b.fill, a.Total.Waiting)
+				manyRobots, keys, a.Total.Waiting)
 		}
 	}
 	b.within(g, "a lone urgent key of another app", took, 200*time.Millisecond)

@@ -36,7 +36,7 @@ func latency(ctx context.Context, b *bench) error {
 			return err
 		}
 		b.within(&g, "a lone bulk key, each of a robot of its own", took, worker.DefaultConfig().Linger+200*time.Millisecond)
-		return b.beside(ctx, svc, &g)
+		return b.beside(ctx, svc)
 	})
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func latency(ctx context.Context, b *bench) error {
 }
 
 // beside measures urgent keys while another app recalls as much as this machine can.
-func (b *bench) beside(ctx context.Context, svc *service, g *goals) error {
+func (b *bench) beside(ctx context.Context, svc *service) error {
 	codes := robotCodes("busy", 10)
 	p, err := begin(ctx, b.srv, svc, worker.App{Name: "busy", Robots: codes}, anyRobot("quiet", 0))
 	if err != nil {

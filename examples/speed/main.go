@@ -55,7 +55,7 @@ func main() {
 	which := flag.String("part", "all", strings.Join(names, ", ")+", or all; several with commas")
 	only := flag.String("only", "", "of the ways that are compared those whose name matches; all by default")
 	flag.IntVar(&b.keys, "keys", 100_000, "keys for each way (fewer for those that are slow) and under the limit")
-	flag.IntVar(&b.fill, "fill", 1_000_000, "keys that wait in the parts memory, commands, scale (at most), robots and fairness")
+	flag.IntVar(&b.fill, "fill", 1_000_000, "keys that wait in the parts memory, commands, scale (at most), robots and fairness (there also twice as many)")
 	flag.BoolVar(&b.huge, "huge", false, "10,000,000 keys as well in the part scale; some ten minutes more")
 	flag.IntVar(&b.rounds, "rounds", 3, "interleaved rounds")
 	flag.DurationVar(&b.limit, "limit", 60*time.Second, "the longest a way may take in a round")
