@@ -11,7 +11,7 @@ import (
 // commands tells what Redis does in its time while keys that wait are recalled: the commands, and the Lua around those that scripts call.
 func commands(ctx context.Context, b *bench) error {
 	return b.with(0, func(svc *service) error {
-		p, err := b.filled(ctx, svc, robotCodes("speed", 1), anyRobot("speed", 0))
+		p, err := b.filled(ctx, svc, b.fill, robotCodes("speed", 1), anyRobot("speed", 0))
 		if err != nil {
 			return err
 		}
