@@ -293,6 +293,40 @@ func TestABatchThatIsHeldTakesNoCompany(t *testing.T) {
 	})
 }
 
+// TestAProbeTakesNoCompany: it is there to see whether a call goes, and the fewer keys are in it the better.
+func TestAProbeTakesNoCompany(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		d, batch := b.start(t, 0, 45)
+		b.settle(t, d, batch, deniedFor(20, time.Minute))
+		b.advance(time.Minute)
+		d, probe := b.next(t)
+		o := keep(20, 10, flow.NextCall)
+		for i := range 10 {
+			o.Outcomes[i] = flow.Outcome{Fate: flow.FateLater, Delay: time.Hour}
+		}
+		o.Fill = 10
+		if r := b.settle(t, d, probe, o); r.Status != StatusBatch || len(r.Batch.Keys) != 10 {
+			t.Errorf("%+v, %+v", *r, r.Batch)
+		}
+		b.check(t)
+	})
+}
+
+// TestNoCallInALongRest: a batch that was to be called again waits it out without its slot.
+func TestNoCallInALongRest(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		d, batch := b.start(t, 0, 20)
+		o := keep(20, 20, flow.NextCall)
+		o.Rest = 10 * time.Second
+		if r := b.settle(t, d, batch, o); r.Status != StatusHeld || r.Rest < 9*time.Second || r.Rest > 10*time.Second {
+			t.Errorf("%+v", *r)
+		}
+		b.check(t)
+	})
+}
+
 // TestASuccessOfTheSameRobotProvesNothing: that the app may call for another robot is what would.
 func TestASuccessOfTheSameRobotProvesNothing(t *testing.T) {
 	t.Parallel()
