@@ -85,13 +85,13 @@ func (in *Intake) submit(ctx context.Context, t Task) error {
 	a := admission(s, t.Class)
 	a.Each = func(r *keystore.Reply) error { return in.deps.After(ctx, app, r) }
 	admitted, reply, err := store.Admit(ctx, a)
+	in.deps.Observer.Admitted(app, admitted)     // also where not all are in: to the next try these are known
 	if errors.Is(err, keystore.ErrTargetLimit) { // it would be so the next time as well
 		return in.unadmitted(ctx, t, s, tasks.CodeTargetLimit, err.Error())
 	}
 	if err != nil {
 		return err
 	}
-	in.deps.Observer.Admitted(app, admitted)
 	return in.deps.After(ctx, app, reply)
 }
 

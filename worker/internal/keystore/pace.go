@@ -15,7 +15,7 @@ type pace struct {
 	climb     time.Duration
 }
 
-const paceBelow = 0.97 // BELOW of 5_limit.lua
+const paceBelow = 0.97 // below of RATE in 5_limit.lua
 
 func readPace(text string) (*pace, error) {
 	if text == "" {

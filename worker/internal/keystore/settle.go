@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// settleAtOnce is how many scripts of a process settle at once: one is worked on while the next lies ready.
+	// settleAtOnce is how many scripts of an app settle at once, in a process: one is worked on while the next lies ready.
 	settleAtOnce = 2
 	// settleTogether is how many batches a script settles at most, in which Redis does nothing else.
 	settleTogether = 16
@@ -139,8 +139,11 @@ func (s *Store) settleWaiting(ctx context.Context, first *settlement) {
 	err := errLeft // of the others, also should this caller's goroutine end in a panic
 	defer func() {
 		for _, t := range with {
-			if err != nil {
+			switch {
+			case err != nil:
 				t.err = err
+			case t.reply == nil && t.err == nil: // it was not come to
+				t.err = errLeft
 			}
 			close(t.done)
 		}
@@ -148,22 +151,35 @@ func (s *Store) settleWaiting(ctx context.Context, first *settlement) {
 	}()
 	together := append([]*settlement{first}, with...)
 	failed := s.settleAll(ctx, together)
-	var refused redis.Error
 	switch {
 	case failed == nil:
 		err = nil
 	case ctx.Err() != nil:
 		first.err = failed
-	case len(with) > 0 && errors.As(failed, &refused): // one of them cannot be settled: it must not keep the others from it
+	case len(with) > 0 && ofScript(failed): // the first of them cannot be settled: it must not keep the others from it
 		err = nil
-		for _, t := range together {
-			if alone := s.settleAll(ctx, []*settlement{t}); alone != nil {
+		first.err = s.settleAlone(ctx, first)
+		for _, t := range with {
+			if alone := s.settleAlone(ctx, t); ctx.Err() == nil {
 				t.err = alone
 			}
 		}
 	default:
 		first.err, err = failed, failed
 	}
+}
+
+// ofScript says whether it is the script that failed, and not Redis that refuses, or cannot be reached.
+func ofScript(err error) bool {
+	var told redis.Error
+	return errors.As(err, &told) && !redis.IsReadOnlyError(err) && !redis.IsOOMError(err) && !redis.IsLoadingError(err) && !redis.IsMasterDownError(err)
+}
+
+func (s *Store) settleAlone(ctx context.Context, t *settlement) error {
+	if err := s.settleAll(ctx, []*settlement{t}); err != nil {
+		return err
+	}
+	return t.err
 }
 
 // settleAll settles batches with one script. An error is of all of them.

@@ -399,3 +399,279 @@ func TestWhoSettlesForOthersGoesAway(t *testing.T) {
 		})
 	}
 }
+
+// bindWhatIsDue binds a batch to each slot that is due.
+func (b *bundle) bindWhatIsDue(t *testing.T) (all []held) {
+	t.Helper()
+	for _, d := range b.wake(t).Due {
+		all = append(all, held{d, b.attach(t, d, 0).Batch})
+	}
+	return all
+}
+
+// settleAllOf settles batches together, and takes over what their slots do next.
+func (b *bundle) settleAllOf(t *testing.T, h []held, o func(int) flow.Settlement) []*settlement {
+	t.Helper()
+	var together []*settlement
+	for i := range h {
+		together = append(together, settled(h[i], o(i)))
+	}
+	if err := b.settleAll(context.Background(), together); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range together {
+		if s.err != nil {
+			t.Fatal(s.err)
+		}
+		if s.reply.Batch != nil {
+			h[i].Batch = s.reply.Batch
+		}
+	}
+	return together
+}
+
+func allRecalled(int) flow.Settlement { return recalled(20) }
+
+// Robots take turns also within a script, in which the clock stands still.
+func TestTurnsWithinAScript(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots, b.params.SlotsCap = settleTogether, settleTogether
+		for i := range 4 {
+			b.admit(t, Admission{RobotCode: fmt.Sprint("ding-", i), Keys: testKeys(10_000*i, 1000)})
+			b.advance(time.Millisecond)
+		}
+		h := b.bindWhatIsDue(t)
+		for range 3 {
+			b.advance(5 * time.Millisecond)
+			b.settleAllOf(t, h, allRecalled)
+			turns := map[string]int{}
+			for _, x := range h {
+				turns[x.RobotCode]++
+			}
+			for code, n := range turns {
+				if n != settleTogether/4 {
+					t.Errorf("%s had %d of %d turns", code, n, settleTogether)
+				}
+			}
+		}
+		b.check(t)
+	})
+}
+
+// Keys whose later has come do not pile up where a script has more of them made than it looks for at once.
+func TestLaterDoesNotPileUp(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots, b.params.SlotsCap = settleTogether, settleTogether
+		for i := range 4 {
+			b.admit(t, Admission{Keys: testKeys(1000*i, 1000)})
+		}
+		h := b.bindWhatIsDue(t)
+		for range 8 {
+			b.settleAllOf(t, h, func(int) flow.Settlement { return keepNone(20) })
+			b.advance(2 * time.Second)
+		}
+		b.settleAllOf(t, h, allRecalled)
+		due, err := b.rdb.ZCount(context.Background(), name(b.app, "later"), "-inf", fmt.Sprint(b.clock.UnixMilli())).Result()
+		if err != nil || due != 0 {
+			t.Errorf("%d keys whose later has come were not looked for, %v", due, err)
+		}
+		b.check(t)
+	})
+}
+
+// After a throttle answer the others of the script find the slots that the lower rate needs, and the fence is the permit that is given next.
+func TestThrottledInAScript(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		b.params.Slots, b.params.SlotsCap, b.params.Interval = settleTogether, 2*settleTogether, 50*time.Millisecond
+		b.admit(t, Admission{Keys: testKeys(0, 1000)})
+		h := b.bindWhatIsDue(t)
+		b.advance(2 * time.Second)
+		goOn := 0
+		for _, s := range b.settleAllOf(t, h, func(i int) flow.Settlement {
+			if i == 0 {
+				return throttledFor(20, time.Second)
+			}
+			return recalled(20)
+		}) {
+			if s.reply.Status == StatusBatch {
+				goOn++
+			}
+		}
+		if goOn > settleTogether/2 {
+			t.Errorf("%d slots go on at half the rate", goOn)
+		}
+		b.check(t)
+	})
+	each(t, func(t *testing.T, b *bundle) {
+		for extra := range 8 {
+			b.rdb.FlushDB(context.Background())
+			b.params.Slots, b.params.Interval = 4, 50*time.Millisecond+time.Duration(extra)*time.Microsecond
+			b.admit(t, Admission{Keys: testKeys(0, 1000)})
+			meta, now := name(b.app, "meta"), b.clock.UnixMilli()
+			// A throttle answer was a while ago: permits are at fractions of a microsecond.
+			b.rdb.HSet(context.Background(), meta, "pace", fmt.Sprintf("0.5000 0.9700 %d 3000 3600000 %d 0", now-3001, (now-4000)*1000))
+			h := b.bindWhatIsDue(t)[:2]
+			b.rdb.HSet(context.Background(), meta, "tat", (now+3000)*1000)
+			got := b.settleAllOf(t, h, func(i int) flow.Settlement {
+				if i == 1 {
+					return throttledFor(20, time.Second)
+				}
+				return recalled(20)
+			})
+			b.advance(got[1].reply.Batch.Wait + 10*time.Millisecond)
+			b.settle(t, h[1].DueSlot, h[1].Batch, throttledFor(20, time.Second))
+			if p := b.rdb.HGet(context.Background(), meta, "pace").Val(); !strings.HasSuffix(p, " 1") {
+				t.Errorf("interval %v: the first call after a rest was refused, and that is not counted: %s", b.params.Interval, p)
+			}
+		}
+	})
+}
+
+// Two robots that are refused together are two lines in a log.
+func TestHoldsOfAScriptAreTold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		for i, code := range []string{"bad", "worse", "good"} {
+			b.admit(t, Admission{RobotCode: code, Keys: testKeys(1000*i, 20)})
+			b.advance(time.Millisecond)
+		}
+		h := b.bindWhatIsDue(t)
+		b.advance(time.Millisecond)
+		slices.SortFunc(h, func(x, y held) int { return strings.Compare(x.RobotCode, y.RobotCode) })
+		good, bad := h[1], []held{h[0], h[2]}
+		if _, ok, err := b.Permit(context.Background(), good.at(), good.ID, 1); !ok || err != nil { // after those of the others
+			t.Fatal(ok, err)
+		}
+		b.settle(t, good.DueSlot, good.Batch, recalled(20))
+		ids := []int64{bad[0].ID, bad[1].ID}
+		b.settleAllOf(t, bad, func(int) flow.Settlement { return deniedFor(20, time.Minute) })
+		for _, id := range ids {
+			if told, alone, err := b.ToldHold(context.Background(), id); !told || !alone || err != nil {
+				t.Errorf("batch %d: told %v, of the robot alone %v, %v", id, told, alone, err)
+			}
+		}
+		b.check(t)
+	})
+}
+
+// A settlement that fails half-way has nobody buried: it is sent again.
+func TestHalfASettlementBuriesNobody(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		h := b.bindAll(t, 2)
+		o := flow.Settlement{Outcomes: all(20, flow.Outcome{Fate: flow.FateDead, Code: "c", Message: "m"}), Counted: true, RequestID: "q", Next: flow.NextClaim}
+		for range 3 {
+			bad := settled(h[1], o)
+			bad.args[5] = strings.Repeat("d0", 10) + strings.Repeat("dz", 10)
+			if err := b.settleAll(context.Background(), []*settlement{settled(h[0], recalled(20)), bad}); err != nil || bad.err == nil {
+				t.Fatal(err, bad.err)
+			}
+		}
+		b.settle(t, h[1].DueSlot, h[1].Batch, o)
+		if got := b.status(t).Total; got.Recalled != 20 || got.Dead != 20 || got.Waiting != 0 || got.Bound != 0 {
+			t.Errorf("%+v", got)
+		}
+		letters, err := b.Outbox(context.Background(), 10)
+		if err != nil || len(letters) != 1 || len(letters[0].Keys) != 20 {
+			t.Errorf("%+v, %v", letters, err)
+		}
+		b.check(t)
+	})
+}
+
+// Whatever becomes of the script that was to settle a batch with others, its caller gets a reply, an error, or settles it itself.
+func TestNobodyIsLeftWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		for what, c := range map[string]struct {
+			first func(held) *settlement
+			fails func(script int, leave func()) error
+			left  bool // the other is to be settled by its own caller
+		}{
+			"the network": {func(h held) *settlement { return settled(h, recalled(20)) }, func(int, func()) error { return errors.New("no route") }, false},
+			"a panic while each is settled alone": {unsettleable, func(script int, _ func()) error {
+				if script == 2 {
+					panic("a bug")
+				}
+				return nil
+			}, true},
+			"who settles goes away meanwhile": {unsettleable, func(script int, leave func()) error {
+				if script == 2 {
+					leave()
+					return context.Canceled
+				}
+				return nil
+			}, true},
+		} {
+			b.rdb.FlushDB(context.Background())
+			h := b.bindAll(t, 2)
+			b.settle(t, flow.DueSlot{Slot: 200, Generation: 1}, &flow.Batch{ID: 1, Run: 1}, recalled(0)) // so that the script is loaded
+			ctx, leave := context.WithCancel(context.Background())
+			own := newBundle(redis.NewClient(b.rdb.Options()))
+			own.clock = b.clock
+			hook := &failingScripts{fails: func(n int) error { return c.fails(n, leave) }}
+			own.rdb.AddHook(hook)
+			first, second := c.first(h[0]), settled(h[1], recalled(20))
+			second.done = make(chan struct{})
+			own.settling.scripts, own.settling.waiting = 1, []*settlement{second}
+			func() {
+				defer func() { _ = recover() }()
+				own.settleWaiting(ctx, first)
+			}()
+			<-second.done
+			if second.err == nil || c.left != errors.Is(second.err, errLeft) || own.settling.scripts != 0 {
+				t.Errorf("%s: %+v, %v, %d scripts on their way", what, second.reply, second.err, own.settling.scripts)
+			}
+			leave()
+			_ = own.rdb.Close()
+		}
+	})
+}
+
+// failingScripts has the settlements of a client fail, by the number of the script.
+type failingScripts struct {
+	settleGate
+	n     int
+	fails func(n int) error
+}
+
+func (f *failingScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); args[0] == "evalsha" && args[1] == settleScript.Hash() {
+			f.n++
+			if err := f.fails(f.n); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// No more than so many go in one script, and none is forgotten.
+func TestMoreThanAScriptSettles(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bundle) {
+		g := gated(t, b)
+		n := settleTogether + 4
+		h := b.bindAll(t, n)
+		b.settling.scripts = settleAtOnce // others are on their way
+		var got []<-chan result
+		for i := range h {
+			got = append(got, b.settleSoon(context.Background(), h[i]))
+			b.untilSettling(t, g, 0, i+1)
+		}
+		close(g.open)
+		b.settling.next()
+		for i := range got {
+			if r := <-got[i]; r.err != nil {
+				t.Error(r.err)
+			}
+		}
+		if sent := g.sent(); !slices.Equal(sent, []int{settleTogether, n - settleTogether}) {
+			t.Errorf("scripts of %v batches", sent)
+		}
+	})
+}

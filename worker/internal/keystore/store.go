@@ -186,7 +186,7 @@ func (s *Store) Admit(ctx context.Context, a Admission) (Admitted, *Reply, error
 	return total, last, nil
 }
 
-// admitAtOnce is how many scripts of a process take keys in at once. It keeps Redis busy; more would only have the scripts of calls, and of
+// admitAtOnce is how many scripts of an app take keys in at once, in a process. It keeps Redis busy; more would only have the scripts of calls, and of
 // urgent keys, stand behind them.
 const admitAtOnce = 3
 
@@ -266,8 +266,12 @@ func (s *Store) ToldHold(ctx context.Context, batch int64) (news, robot bool, er
 	if err != nil {
 		return false, false, fmt.Errorf("key store of app %q: read the hold: %w", s.app, err)
 	}
-	of, what, _ := strings.Cut(told, " ")
-	return of == strconv.FormatInt(batch, 10), what == "robot", nil
+	for line := range strings.Lines(told) {
+		if of, what, _ := strings.Cut(strings.TrimSpace(line), " "); of == strconv.FormatInt(batch, 10) {
+			return true, what == "robot", nil
+		}
+	}
+	return false, false, nil
 }
 
 // IsHeld says whether the app is held, and how many of its robots are.

@@ -175,19 +175,24 @@ local function settle(arg)
   return 'due'
 end
 
-promote()
+local more = promote()
 local of_each, calling, at = {}, 0, ARGS
 while at < #ARGV do
-  local first = at + 1
-  local ok, status, extra = pcall(settle, function(i) return ARGV[first + i] end)
+  local first, n = at + 1, tonumber(ARGV[at + 1])
+  local function arg(i) if i <= n then return ARGV[first + i] end end
+  local ok, status, extra = true, nil, nil
+  if at == ARGS then
+    status, extra = settle(arg) -- what fails here fails the script, and tells where: nearly always Redis refuses to write at all
+  else
+    more = more and promote()
+    ok, status, extra = pcall(settle, arg) -- the others have a right to what became of theirs
+  end
   if not ok then
-    local text = type(status) == 'table' and status.err or tostring(status)
-    -- What Redis refuses it refuses from the first on, and nothing is written. Else the others have a right to what became of theirs.
-    if at == ARGS then return { err = string.match(text, '^%u+ ') and text or 'ERR ' .. text } end
-    status, extra = 'error', { text }
+    forget_graves(tonumber(arg(4)))
+    status, extra = 'error', { type(status) == 'table' and status.err or tostring(status) }
   end
   if status == 'batch' then calling = calling + 1 end
   of_each[#of_each + 1] = { status, extra or {} }
-  at = first + tonumber(ARGV[first])
+  at = first + n
 end
 return finish('settled', of_each, calling == #of_each)

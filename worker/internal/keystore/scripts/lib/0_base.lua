@@ -59,8 +59,9 @@ do
 end
 
 -- What this run of a script has found out and need not ask again: names by kind and number; classes of which nothing is ready now; the marks of
--- dead robots, false where there is none; the codes of robots of which something is held; where the last call was remembered.
-local known = { names = {}, none_ready = {}, marks = {}, held_codes = nil, calls = nil }
+-- dead robots, false where there is none; the codes of robots of which something is held; where the last call was remembered; how many
+-- turns were given; which batches said something new of what is held.
+local known = { names = {}, none_ready = {}, marks = {}, held_codes = nil, calls = nil, turns = 0, told = '' }
 
 local function u2(n) return char(floor(n / 256) % 256, n % 256) end
 local function u3(n) return char(floor(n / 65536) % 256, floor(n / 256) % 256, n % 256) end

@@ -15,6 +15,17 @@ local function die(rid, day, k, r, code, message, request, batch)
   grave.keys[#grave.keys + 1] = { k, r.deadline }
 end
 
+-- Takes back who died in a batch whose settlement failed: it will be sent again.
+local function forget_graves(batch)
+  for i = #grave_order, 1, -1 do
+    local g = grave_order[i]
+    if graves[g].batch == batch then
+      graves[g] = nil
+      table.remove(grave_order, i)
+    end
+  end
+end
+
 local function net(s) s = tostring(s) return #s .. ':' .. s end
 
 -- Puts the dead into the outbox, from which they become tasks. outbox.go reads what this writes.

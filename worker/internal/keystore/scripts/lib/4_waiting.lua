@@ -143,10 +143,16 @@ local function add_waiting(class, rid, by)
   return tonumber(call('HINCRBY', P .. 'n', name, by))
 end
 
--- Has a robot's keys of a class be ready at a moment.
+-- Has a robot's keys of a class be ready at a moment. Who is ready now stands behind those to whom the same run of a script gave their
+-- turns before: by the millisecond all of them would be equal, and one robot first each time.
 local function set_ready(class, rid, at)
   known.none_ready[class] = nil
-  call('ZADD', READY[class], int(at), rid)
+  if at ~= now then
+    call('ZADD', READY[class], int(at), rid)
+    return
+  end
+  known.turns = known.turns + 1
+  call('ZADD', READY[class], format('%.3f', (now_us - 1000 + known.turns) / 1000), rid)
 end
 
 -- When a robot's keys of a class may go: at once when they fill a call or are urgent, else when the linger is over.
@@ -242,7 +248,7 @@ local function defer(rid, r, delay)
   call('ZADD', P .. 'later', int(now + delay), later_member(rid, r.ver, r.day, r.k))
 end
 
--- Keys whose later has come join the waiting.
+-- Keys whose later has come join the waiting, some of them; true where there may be more.
 local function promote()
   local due = call('ZRANGEBYSCORE', P .. 'later', '-inf', int(now), 'LIMIT', 0, 200)
   for _, m in ipairs(due) do
@@ -257,5 +263,5 @@ local function promote()
       ready_after_push(r.class, rid, r.deadline)
     end
   end
-  return #due
+  return #due == 200
 end

@@ -118,8 +118,8 @@ local function probe_soon(first)
   call('HSET', KEYS[1], 'hold_every', int(floor(first / 2)), 'hold_until', int(meta.held))
 end
 
--- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, which batch said something new, and whether
--- of the robot alone.
+-- Holds what a refused call says is to be held. hold_told remembers, for whoever logs it, which batches of this script run said something new, and
+-- whether of the robot alone: a line for each.
 local function hold(s, code, message, first, perhaps_robot)
   local news, every
   local robot = perhaps_robot and meta.held == 0 and (held_robot(s.rid) or others_may(s) or is_own(code))
@@ -133,7 +133,9 @@ local function hold(s, code, message, first, perhaps_robot)
       if not held and another_waits(s.rid) then probe_soon(first) end
     end
   end
-  if news then call('HSET', KEYS[1], 'hold_told', int(s.batch) .. (robot and ' robot' or ' app')) end
+  if not news then return end
+  known.told = known.told .. int(s.batch) .. (robot and ' robot\n' or ' app\n')
+  call('HSET', KEYS[1], 'hold_told', known.told)
 end
 
 local function end_hold()

@@ -53,10 +53,15 @@ local function rest_left()
 end
 
 -- At a lower rate fewer slots are needed, and more would only hold permits for a time that is far off.
-if pace then max_slots = math.max(math.min(max_slots, 2), math.ceil(max_slots * rate_share())) end
+local all_slots = max_slots
+local function limit_slots()
+  if pace then max_slots = math.max(math.min(all_slots, 2), math.ceil(all_slots * rate_share())) end
+end
+limit_slots()
 
+-- In whole microseconds, as it is kept: a throttle answer is judged by whether its permit is the one that is first after a rest.
 local function set_tat(at)
-  meta.tat = at
+  meta.tat = floor(at)
   call('HSET', KEYS[1], 'tat', int(at))
 end
 
@@ -94,4 +99,5 @@ local function throttle(rest, at)
   set_tat(math.max(meta.tat, now_us + rest * 1000))
   pace.fence, pace.from = meta.tat, now + rest
   save_pace()
+  limit_slots()
 end

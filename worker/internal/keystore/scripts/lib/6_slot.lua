@@ -28,23 +28,17 @@ end
 
 local function is_stuck(s) return s.batch > 0 and floor(s.at / 1000) <= now - stuck_after end
 
--- The call of a slot is over: if it went on for long it was counted so.
-local function off_tally(s)
-  if tally and s.calling then
+local function set_calling(s)
+  if tally and s.calling then -- the call that is over was counted, if it went on for long
     if s.calling <= now - stuck_after then tally.slow = tally.slow - 1 end
     if s.calling <= now - STUCK then tally.stuck = tally.stuck - 1 end
   end
-  s.calling = nil
-end
-
-local function set_calling(s)
-  off_tally(s)
   s.calling = floor(s.at / 1000)
   call('ZADD', P .. 'calling', int(s.calling), s.i)
 end
 
 local function end_calling(s)
-  off_tally(s)
+  s.calling, tally = nil, nil
   call('ZREM', P .. 'calling', s.i)
 end
 

@@ -51,7 +51,7 @@ local function next_moment()
   if hold > now then
     if meta.waiting > 0 then t = hold elseif t > 0 then t = math.max(hold, t) end
   end
-  return t
+  return math.ceil(t) -- turns are finer than milliseconds, and may lie ahead where the clock was set back
 end
 
 -- calling: a call follows, and then another script, which tells the next moment.
