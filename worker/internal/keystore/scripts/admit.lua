@@ -4,7 +4,7 @@
 --   force: 1 revives keys that are dead (replay); fence: with force, only those that died in this batch, 0 = any;
 --   sent: when all were sent, s, 0 = now, '' = told for each; then the keys; with sent '' then as many times.
 -- Adds to the reply: accepted, known already, made more urgent, revived.
--- Cost: about 4 commands a key. The caller sends at most 200 keys.
+-- Cost: a command a key, one more for each other day that has a ledger, and some for each pack. The caller sends at most 200 keys.
 
 promote()
 local robot, class, incident = ARGV[ARGS + 1], tonumber(ARGV[ARGS + 2]), ARGV[ARGS + 3]

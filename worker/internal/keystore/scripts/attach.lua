@@ -9,17 +9,11 @@
 promote()
 local s = load_slot(tonumber(ARGV[ARGS + 1]))
 local gen, retry, lease = tonumber(ARGV[ARGS + 2]), tonumber(ARGV[ARGS + 3]), tonumber(ARGV[ARGS + 4])
-if s.state == 'idle' or s.gen ~= gen then
-  return finish('stale')
-end
-if retry < s.retry then
-  return finish('refused')
-end
+if s.state == 'idle' or s.gen ~= gen then return finish('stale') end
+if retry < s.retry then return finish('refused') end
 -- asynq gives a task out again when its lease is over by the clock of whichever worker looks, which may be wrong: then its run is alive and in a
 -- call. Who is really gone is taken over, which makes the slot due.
-if lease > 0 and retry > s.retry and s.state == 'running' and s.at / 1000 > now - lease then
-  return finish('refused')
-end
+if lease > 0 and retry > s.retry and s.state == 'running' and s.at / 1000 > now - lease then return finish('refused') end
 -- Never a number that was given before, also where Redis came back with an older state (a power failure, a failover) and gives batches the
 -- numbers once more that it has forgotten: a worker that still has one of those would settle another's keys by it.
 s.run, s.retry = math.max(s.run + 1, now), retry

@@ -5,9 +5,7 @@
 
 promote()
 local inc = call('HGET', P .. 'incident:id', ARGV[ARGS + 1])
-if not inc then
-  return finish('idle')
-end
+if not inc then return finish('idle') end
 call('SADD', P .. 'cancelled', inc)
 for class = 0, 2 do
   for _, rid in ipairs(call('ZRANGE', READY[class], 0, -1)) do
